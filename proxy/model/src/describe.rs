@@ -1,0 +1,133 @@
+//! A snapshot as people and tools read it: sorted, serialisable, without secrets.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::{
+    Fingerprint, HostPattern, Lookup, NamespacedName, PathKind, Protocol, Route, Snapshot, Target, TlsRedirect,
+    UnixTime, UpstreamId, VirtualHost,
+};
+
+/// One route, as `/snapshot` and `tidegate check` show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteDescription {
+    /// The hosts, `*` for any.
+    pub host: HostPattern,
+    /// The path; `None` for a default backend, which answers what no rule matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// How the path is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_type: Option<PathKind>,
+    /// The Ingress; `None` for the controller's default backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<NamespacedName>,
+    /// The upstream; `None` when the backend is unusable and requests get 503.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamId>,
+    /// Whether plain-text requests go to HTTPS.
+    pub tls_redirect: bool,
+}
+
+/// One upstream, as `/snapshot` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UpstreamDescription {
+    /// Its identity.
+    pub id: UpstreamId,
+    /// What its endpoints speak.
+    pub protocol: Protocol,
+    /// Their addresses.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// One certificate in use for one host, as `/snapshot` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateDescription {
+    /// The server name, `*` for the default.
+    pub host: HostPattern,
+    /// The Secret that holds it.
+    pub secret: NamespacedName,
+    /// End of its life, seconds since 1970.
+    pub not_after: UnixTime,
+    /// Identity by content, in hexadecimal.
+    pub fingerprint: String,
+}
+
+/// A whole snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotDescription {
+    /// By host, then by precedence of the paths.
+    pub routes: Vec<RouteDescription>,
+    /// By identity.
+    pub upstreams: Vec<UpstreamDescription>,
+    /// By host.
+    pub certificates: Vec<CertificateDescription>,
+}
+
+impl Snapshot {
+    /// The snapshot for people and tools. Private keys are not in it.
+    pub fn describe(&self) -> SnapshotDescription {
+        let hosts = self.routes.hosts();
+        let routes = hosts.iter().flat_map(|(pattern, host)| self.describe_host(pattern, host)).collect();
+        let mut upstreams: Vec<_> = self.upstreams.values().collect();
+        upstreams.sort_by(|a, b| a.id.cmp(&b.id));
+        let upstreams = upstreams.into_iter().map(|upstream| UpstreamDescription {
+            id: upstream.id.clone(),
+            protocol: upstream.protocol,
+            endpoints: upstream.endpoints.iter().map(|endpoint| endpoint.address).collect(),
+        });
+        let certificates = self.certificates.entries().into_iter().flat_map(|(host, list)| {
+            list.iter().map(move |certificate| CertificateDescription {
+                host: host.clone(),
+                secret: certificate.secret.clone(),
+                not_after: certificate.not_after,
+                fingerprint: short(&certificate.fingerprint),
+            })
+        });
+        SnapshotDescription { routes, upstreams: upstreams.collect(), certificates: certificates.collect() }
+    }
+
+    /// Whether a plain-text request that was looked up so is to be redirected to HTTPS.
+    pub fn redirects(&self, lookup: Lookup<'_>) -> bool {
+        use crate::RedirectMode as Mode;
+        match lookup.route.map_or(TlsRedirect::Inherit, |route| route.tls_redirect) {
+            TlsRedirect::Always => true,
+            TlsRedirect::Never => false,
+            TlsRedirect::Inherit => match self.policy.redirect.mode {
+                Mode::All => true,
+                Mode::None => false,
+                Mode::TlsHosts => lookup.tls_host,
+            },
+        }
+    }
+
+    fn describe_host(&self, pattern: &HostPattern, host: &VirtualHost) -> Vec<RouteDescription> {
+        let describe = |route: &Route, path: Option<&Route>| RouteDescription {
+            host: pattern.clone(),
+            path: path.map(|route| route.path.as_str().to_owned()),
+            path_type: path.map(|route| route.path.kind()),
+            ingress: route.labels.ingress.clone(),
+            upstream: match &route.target {
+                Target::Upstream(id) => Some(id.clone()),
+                Target::Unavailable => None,
+            },
+            tls_redirect: match route.tls_redirect {
+                TlsRedirect::Always => true,
+                TlsRedirect::Never => false,
+                TlsRedirect::Inherit => self.redirects(Lookup { route: None, tls_host: host.tls() }),
+            },
+        };
+        let rules = host.routes().into_iter().map(|route| describe(route, Some(route)));
+        rules.chain(host.default_route().map(|route| describe(route, None))).collect()
+    }
+}
+
+/// Enough of a fingerprint to tell two apart.
+fn short(fingerprint: &Fingerprint) -> String {
+    let mut text = fingerprint.to_string();
+    text.truncate(16);
+    text
+}
