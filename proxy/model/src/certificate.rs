@@ -100,15 +100,26 @@ impl CertificateIndex {
     /// default. Empty when there is none at all.
     pub fn select(&self, server_name: Option<&str>) -> &[Arc<Certificate>] {
         server_name
-            .and_then(|name| self.exact.get(name).or_else(|| self.wildcard.get(parent(name)?)))
+            .and_then(|name| {
+                self.exact
+                    .get(name)
+                    .or_else(|| self.wildcard.get(parent(name)?))
+            })
             .unwrap_or(&self.default)
     }
 
     /// Every entry, sorted by host.
     pub fn entries(&self) -> BTreeMap<HostPattern, &[Arc<Certificate>]> {
-        let exact = self.exact.iter().map(|(name, list)| (HostPattern::Exact(name.clone()), list.as_slice()));
-        let wildcard = self.wildcard.iter().map(|(name, list)| (HostPattern::Wildcard(name.clone()), list.as_slice()));
-        let default = (!self.default.is_empty()).then_some((HostPattern::Any, self.default.as_slice()));
+        let exact = self
+            .exact
+            .iter()
+            .map(|(name, list)| (HostPattern::Exact(name.clone()), list.as_slice()));
+        let wildcard = self
+            .wildcard
+            .iter()
+            .map(|(name, list)| (HostPattern::Wildcard(name.clone()), list.as_slice()));
+        let default =
+            (!self.default.is_empty()).then_some((HostPattern::Any, self.default.as_slice()));
         exact.chain(wildcard).chain(default).collect()
     }
 }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::{
-    Fingerprint, HostPattern, Lookup, NamespacedName, PathKind, Protocol, Route, Snapshot, Target, TlsRedirect,
-    UnixTime, UpstreamId, VirtualHost,
+    Fingerprint, HostPattern, Lookup, NamespacedName, PathKind, Protocol, Route, Snapshot, Target,
+    TlsRedirect, UnixTime, UpstreamId, VirtualHost,
 };
 
 /// One route, as `/snapshot` and `tidegate check` show it.
@@ -71,29 +71,47 @@ impl Snapshot {
     /// The snapshot for people and tools. Private keys are not in it.
     pub fn describe(&self) -> SnapshotDescription {
         let hosts = self.routes.hosts();
-        let routes = hosts.iter().flat_map(|(pattern, host)| self.describe_host(pattern, host)).collect();
+        let routes = hosts
+            .iter()
+            .flat_map(|(pattern, host)| self.describe_host(pattern, host))
+            .collect();
         let mut upstreams: Vec<_> = self.upstreams.values().collect();
         upstreams.sort_by(|a, b| a.id.cmp(&b.id));
         let upstreams = upstreams.into_iter().map(|upstream| UpstreamDescription {
             id: upstream.id.clone(),
             protocol: upstream.protocol,
-            endpoints: upstream.endpoints.iter().map(|endpoint| endpoint.address).collect(),
+            endpoints: upstream
+                .endpoints
+                .iter()
+                .map(|endpoint| endpoint.address)
+                .collect(),
         });
-        let certificates = self.certificates.entries().into_iter().flat_map(|(host, list)| {
-            list.iter().map(move |certificate| CertificateDescription {
-                host: host.clone(),
-                secret: certificate.secret.clone(),
-                not_after: certificate.not_after,
-                fingerprint: short(&certificate.fingerprint),
-            })
-        });
-        SnapshotDescription { routes, upstreams: upstreams.collect(), certificates: certificates.collect() }
+        let certificates = self
+            .certificates
+            .entries()
+            .into_iter()
+            .flat_map(|(host, list)| {
+                list.iter().map(move |certificate| CertificateDescription {
+                    host: host.clone(),
+                    secret: certificate.secret.clone(),
+                    not_after: certificate.not_after,
+                    fingerprint: short(&certificate.fingerprint),
+                })
+            });
+        SnapshotDescription {
+            routes,
+            upstreams: upstreams.collect(),
+            certificates: certificates.collect(),
+        }
     }
 
     /// Whether a plain-text request that was looked up so is to be redirected to HTTPS.
     pub fn redirects(&self, lookup: Lookup<'_>) -> bool {
         use crate::RedirectMode as Mode;
-        match lookup.route.map_or(TlsRedirect::Inherit, |route| route.tls_redirect) {
+        match lookup
+            .route
+            .map_or(TlsRedirect::Inherit, |route| route.tls_redirect)
+        {
             TlsRedirect::Always => true,
             TlsRedirect::Never => false,
             TlsRedirect::Inherit => match self.policy.redirect.mode {
@@ -117,11 +135,19 @@ impl Snapshot {
             tls_redirect: match route.tls_redirect {
                 TlsRedirect::Always => true,
                 TlsRedirect::Never => false,
-                TlsRedirect::Inherit => self.redirects(Lookup { route: None, tls_host: host.tls() }),
+                TlsRedirect::Inherit => self.redirects(Lookup {
+                    route: None,
+                    tls_host: host.tls(),
+                }),
             },
         };
-        let rules = host.routes().into_iter().map(|route| describe(route, Some(route)));
-        rules.chain(host.default_route().map(|route| describe(route, None))).collect()
+        let rules = host
+            .routes()
+            .into_iter()
+            .map(|route| describe(route, Some(route)));
+        rules
+            .chain(host.default_route().map(|route| describe(route, None)))
+            .collect()
     }
 }
 

@@ -164,7 +164,9 @@ pub fn authority_host(authority: &str) -> &str {
             Some(end) => &authority[..end + 2],
             None => authority,
         },
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+        None => authority
+            .split_once(':')
+            .map_or(authority, |(host, _)| host),
     };
     host.strip_suffix('.').unwrap_or(host)
 }

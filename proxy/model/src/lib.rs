@@ -17,7 +17,9 @@ mod time;
 mod upstream;
 
 pub use certificate::{Certificate, CertificateIndex, Fingerprint, PrivateKey};
-pub use describe::{CertificateDescription, RouteDescription, SnapshotDescription, UpstreamDescription};
+pub use describe::{
+    CertificateDescription, RouteDescription, SnapshotDescription, UpstreamDescription,
+};
 pub use host::{HostPattern, Hostname, HostnameError, authority_host};
 pub use object::{NamespacedName, ObjectRef};
 pub use path::{PathError, PathKind, PathMatch};

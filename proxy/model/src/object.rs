@@ -16,13 +16,20 @@ pub struct NamespacedName {
 impl NamespacedName {
     /// Joins the two parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
 impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -46,7 +53,10 @@ pub struct ObjectRef {
 impl ObjectRef {
     /// A reference to the object of this kind and name.
     pub fn new(kind: impl Into<String>, name: NamespacedName) -> Self {
-        Self { kind: kind.into(), name }
+        Self {
+            kind: kind.into(),
+            name,
+        }
     }
 }
 

@@ -46,15 +46,23 @@ impl PathMatch {
         if !path.starts_with('/') {
             return Err(PathError::NotAbsolute);
         }
-        if path.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'?' || b == b'#') {
+        if path
+            .bytes()
+            .any(|b| b <= b' ' || b == 0x7f || b == b'?' || b == b'#')
+        {
             return Err(PathError::Character);
         }
         let lower = path.to_ascii_lowercase();
-        let dots = path.split('/').any(|element| element == "." || element == "..");
+        let dots = path
+            .split('/')
+            .any(|element| element == "." || element == "..");
         if dots || path.contains("//") || lower.contains("%2f") {
             return Err(PathError::NotNormal);
         }
-        Ok(Self { kind, path: path.into() })
+        Ok(Self {
+            kind,
+            path: path.into(),
+        })
     }
 
     /// How it is compared.
@@ -75,7 +83,9 @@ impl PathMatch {
             PathKind::Prefix => {
                 let prefix = self.path.strip_suffix('/').unwrap_or(&self.path);
                 prefix.is_empty()
-                    || path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    || path
+                        .strip_prefix(prefix)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
         }
     }
@@ -86,7 +96,9 @@ impl PathMatch {
             PathKind::Exact => &*self.path,
             PathKind::Prefix => self.path.strip_suffix('/').unwrap_or(&self.path),
         };
-        path.strip_prefix('/').into_iter().flat_map(|rest| rest.split('/'))
+        path.strip_prefix('/')
+            .into_iter()
+            .flat_map(|rest| rest.split('/'))
     }
 }
 

@@ -35,7 +35,11 @@ pub struct RedirectPolicy {
 
 impl Default for RedirectPolicy {
     fn default() -> Self {
-        Self { mode: RedirectMode::default(), status: 308, port: 443 }
+        Self {
+            mode: RedirectMode::default(),
+            status: 308,
+            port: 443,
+        }
     }
 }
 

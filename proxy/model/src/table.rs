@@ -38,9 +38,14 @@ impl RouteTable {
         if let Some(virtual_host) = exact
             && let Some(route) = virtual_host.find(path)
         {
-            return Lookup { route: Some(route), tls_host: virtual_host.tls };
+            return Lookup {
+                route: Some(route),
+                tls_host: virtual_host.tls,
+            };
         }
-        let wildcard = parent(host).and_then(|suffix| self.wildcard.get(suffix)).map(|found| &**found);
+        let wildcard = parent(host)
+            .and_then(|suffix| self.wildcard.get(suffix))
+            .map(|found| &**found);
         let hosts = [exact, wildcard, Some(&*self.any)];
         let mut known = hosts.into_iter().flatten();
         let tls_host = exact.or(wildcard).unwrap_or(&self.any).tls;
@@ -68,9 +73,18 @@ impl RouteTable {
     /// Every host with its routes, in order of precedence and name. A host without routes is one that is only listed
     /// under `spec.tls`.
     pub fn hosts(&self) -> BTreeMap<HostPattern, &VirtualHost> {
-        let exact = self.exact.iter().map(|(name, found)| (HostPattern::Exact(name.clone()), &**found));
-        let wildcard = self.wildcard.iter().map(|(name, found)| (HostPattern::Wildcard(name.clone()), &**found));
-        exact.chain(wildcard).chain([(HostPattern::Any, &*self.any)]).collect()
+        let exact = self
+            .exact
+            .iter()
+            .map(|(name, found)| (HostPattern::Exact(name.clone()), &**found));
+        let wildcard = self
+            .wildcard
+            .iter()
+            .map(|(name, found)| (HostPattern::Wildcard(name.clone()), &**found));
+        exact
+            .chain(wildcard)
+            .chain([(HostPattern::Any, &*self.any)])
+            .collect()
     }
 }
 
@@ -118,7 +132,11 @@ struct EdgeRef<'a> {
 
 impl Hash for Edge {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        EdgeRef { parent: self.parent, element: &self.element }.hash(state);
+        EdgeRef {
+            parent: self.parent,
+            element: &self.element,
+        }
+        .hash(state);
     }
 }
 
@@ -140,7 +158,11 @@ impl VirtualHost {
         tls: bool,
     ) -> (Self, Vec<Shadowed>) {
         routes.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| a.rank.cmp(&b.rank)));
-        let mut host = Self { default, tls, ..Self::default() };
+        let mut host = Self {
+            default,
+            tls,
+            ..Self::default()
+        };
         let mut shadowed = Vec::new();
         for route in routes {
             let node = host.node(&route);
@@ -149,7 +171,10 @@ impl VirtualHost {
                 PathKind::Prefix => &mut node.prefix,
             };
             match slot {
-                Some(winner) => shadowed.push(Shadowed { loser: route, winner: winner.clone() }),
+                Some(winner) => shadowed.push(Shadowed {
+                    loser: route,
+                    winner: winner.clone(),
+                }),
                 None => *slot = Some(route),
             }
         }
@@ -162,8 +187,18 @@ impl VirtualHost {
         let mut parent = self.root.id;
         for element in route.path.elements() {
             let next = u32::try_from(self.nodes.len() + 1).unwrap_or(u32::MAX);
-            let key = Edge { parent, element: element.into() };
-            parent = self.nodes.entry(key.clone()).or_insert_with(|| Node { id: next, ..Node::default() }).id;
+            let key = Edge {
+                parent,
+                element: element.into(),
+            };
+            parent = self
+                .nodes
+                .entry(key.clone())
+                .or_insert_with(|| Node {
+                    id: next,
+                    ..Node::default()
+                })
+                .id;
             edge = Some(key);
         }
         match edge {
@@ -199,7 +234,9 @@ impl VirtualHost {
     /// Every route that can be reached, in order of precedence.
     pub fn routes(&self) -> Vec<&Arc<Route>> {
         let nodes = self.nodes.values().chain([&self.root]);
-        let mut routes: Vec<_> = nodes.flat_map(|node| node.exact.iter().chain(&node.prefix)).collect();
+        let mut routes: Vec<_> = nodes
+            .flat_map(|node| node.exact.iter().chain(&node.prefix))
+            .collect();
         routes.sort_by(|a, b| a.path.cmp(&b.path));
         routes
     }

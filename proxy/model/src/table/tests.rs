@@ -14,15 +14,25 @@ fn route(host: &str, kind: PathKind, path: &str, created: i64) -> Arc<Route> {
         path: PathMatch::parse(kind, path).expect("path"),
         target: Target::Unavailable,
         tls_redirect: TlsRedirect::Inherit,
-        labels: Arc::new(RouteLabels { ingress: Some(object.clone()), service: String::new() }),
-        rank: RouteRank { created: Some(UnixTime(created)), object, position: 0 },
+        labels: Arc::new(RouteLabels {
+            ingress: Some(object.clone()),
+            service: String::new(),
+        }),
+        rank: RouteRank {
+            created: Some(UnixTime(created)),
+            object,
+            position: 0,
+        },
     })
 }
 
 fn table(routes: &[Arc<Route>]) -> RouteTable {
     let mut hosts: BTreeMap<HostPattern, Vec<Arc<Route>>> = BTreeMap::new();
     for route in routes {
-        hosts.entry(route.host.clone()).or_default().push(route.clone());
+        hosts
+            .entry(route.host.clone())
+            .or_default()
+            .push(route.clone());
     }
     let mut table = RouteTable::default();
     for (host, routes) in hosts {
@@ -47,16 +57,23 @@ fn reference<'a>(routes: &'a [Arc<Route>], host: &str, path: &str) -> Option<&'a
 #[test]
 fn a_prefix_is_compared_by_element() {
     let table = table(&[route("", PathKind::Prefix, "/aaa/bb", 1)]);
-    for (path, hit) in
-        [("/aaa/bb", true), ("/aaa/bb/", true), ("/aaa/bb/c", true), ("/aaa/bbb", false), ("/aaa", false)]
-    {
+    for (path, hit) in [
+        ("/aaa/bb", true),
+        ("/aaa/bb/", true),
+        ("/aaa/bb/c", true),
+        ("/aaa/bbb", false),
+        ("/aaa", false),
+    ] {
         assert_eq!(table.find("h", path).route.is_some(), hit, "{path}");
     }
 }
 
 #[test]
 fn a_trailing_slash_counts_for_exact_only() {
-    let table = table(&[route("", PathKind::Exact, "/foo/", 1), route("", PathKind::Prefix, "/bar/", 1)]);
+    let table = table(&[
+        route("", PathKind::Exact, "/foo/", 1),
+        route("", PathKind::Prefix, "/bar/", 1),
+    ]);
     assert!(table.find("h", "/foo").route.is_none());
     assert!(table.find("h", "/foo/").route.is_some());
     assert!(table.find("h", "/bar").route.is_some());
@@ -70,7 +87,12 @@ fn a_host_without_an_answer_asks_the_next() {
         route("", PathKind::Prefix, "/", 1),
     ];
     let table = table(&routes);
-    let found = |path| table.find("a.example.com", path).route.map(|route| route.host.to_string());
+    let found = |path| {
+        table
+            .find("a.example.com", path)
+            .route
+            .map(|route| route.host.to_string())
+    };
     assert_eq!(found("/a").as_deref(), Some("a.example.com"));
     assert_eq!(found("/b").as_deref(), Some("*.example.com"));
     assert_eq!(found("/c").as_deref(), Some("*"));
@@ -78,19 +100,36 @@ fn a_host_without_an_answer_asks_the_next() {
 
 #[test]
 fn the_older_of_two_equal_rules_is_served_and_the_other_named() {
-    let (older, younger) = (route("", PathKind::Prefix, "/a", 1), route("", PathKind::Prefix, "/a", 2));
+    let (older, younger) = (
+        route("", PathKind::Prefix, "/a", 1),
+        route("", PathKind::Prefix, "/a", 2),
+    );
     let (host, shadowed) = VirtualHost::new(vec![younger.clone(), older.clone()], None, false);
-    assert!(host.find("/a").is_some_and(|found| Arc::ptr_eq(found, &older)));
+    assert!(
+        host.find("/a")
+            .is_some_and(|found| Arc::ptr_eq(found, &older))
+    );
     assert_eq!(shadowed.len(), 1);
     assert!(Arc::ptr_eq(&shadowed[0].loser, &younger) && Arc::ptr_eq(&shadowed[0].winner, &older));
 }
 
 fn any_path() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "ab", "a.b", "%41"]), 0..4)
-        .prop_flat_map(|elements| (Just(elements), any::<bool>()))
-        .prop_map(|(elements, slash)| {
-            format!("/{}{}", elements.join("/"), if slash && !elements.is_empty() { "/" } else { "" })
-        })
+    prop::collection::vec(
+        prop::sample::select(vec!["a", "b", "ab", "a.b", "%41"]),
+        0..4,
+    )
+    .prop_flat_map(|elements| (Just(elements), any::<bool>()))
+    .prop_map(|(elements, slash)| {
+        format!(
+            "/{}{}",
+            elements.join("/"),
+            if slash && !elements.is_empty() {
+                "/"
+            } else {
+                ""
+            }
+        )
+    })
 }
 
 fn any_host() -> impl Strategy<Value = String> {
@@ -98,9 +137,14 @@ fn any_host() -> impl Strategy<Value = String> {
 }
 
 fn any_route() -> impl Strategy<Value = Arc<Route>> {
-    let host = prop_oneof![any_host(), any_host().prop_map(|host| format!("*.{host}")), Just(String::new())];
+    let host = prop_oneof![
+        any_host(),
+        any_host().prop_map(|host| format!("*.{host}")),
+        Just(String::new())
+    ];
     let kind = prop_oneof![Just(PathKind::Exact), Just(PathKind::Prefix)];
-    (host, kind, any_path(), 0i64..3).prop_map(|(host, kind, path, created)| route(&host, kind, &path, created))
+    (host, kind, any_path(), 0i64..3)
+        .prop_map(|(host, kind, path, created)| route(&host, kind, &path, created))
 }
 
 proptest! {
