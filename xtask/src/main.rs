@@ -1,2 +1,70 @@
-//! x
-fn main() {}
+//! What a developer runs: `cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod build;
+mod metadata;
+mod process;
+mod setup;
+mod table;
+mod terminal;
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tidegate's developer tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Set up what the tests need, then run all of them, or only the named groups
+    Test(test::Args),
+    /// Check what no compiler checks: crate boundaries, file heads and sizes, links in the docs, commands in the README
+    Tidy,
+    /// Compare Tidegate with other proxies, or measure one part of it
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Tidy => tidy::run(),
+        Task::Bench(args) => bench::run(&args),
+    };
+    match outcome {
+        Ok(Verdict::Pass) => ExitCode::SUCCESS,
+        Ok(Verdict::Fail) => ExitCode::FAILURE,
+        Err(error) => {
+            terminal::warn(format_args!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// How a task that ran to its end ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Pass,
+    Fail,
+}
+
+impl Verdict {
+    fn of(success: bool) -> Self {
+        if success { Self::Pass } else { Self::Fail }
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

@@ -1,0 +1,94 @@
+//! What the figures were measured on and with.
+
+use std::fs;
+use std::process::Command;
+
+use super::peers::{Peer, Site};
+use crate::process;
+
+/// Lines for the page: machine, versions, commit.
+pub(super) fn describe(site: &Site, peers: &[Peer]) -> Vec<(&'static str, String)> {
+    let versions = peers
+        .iter()
+        .map(|peer| format!("{} {}", peer.name(), peer.version()));
+    let mut lines = vec![
+        ("Date", said("date", &["-u", "+%Y-%m-%d"])),
+        ("CPU", cpu()),
+        ("Memory", memory()),
+        (
+            "Kernel",
+            file("/proc/sys/kernel/osrelease").trim().to_owned(),
+        ),
+        ("Compiler", said("rustc", &["--version"])),
+        ("Commit", commit()),
+        ("Proxies", versions.collect::<Vec<_>>().join(", ")),
+        ("Load", "wrk (HTTP/1.1), h2load (HTTP/2)".to_owned()),
+    ];
+    if peers.contains(&Peer::Tidegate) {
+        lines.push(("Command", tidegate(site)));
+    }
+    lines
+}
+
+fn cpu() -> String {
+    let text = file("/proc/cpuinfo");
+    let models = text.lines().filter(|line| line.starts_with("model name"));
+    let model = models
+        .filter_map(|line| line.split_once(": "))
+        .map(|(_, model)| model)
+        .next();
+    let count = text
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
+    format!("{} ({count} logical CPUs)", model.unwrap_or("unknown"))
+}
+
+fn memory() -> String {
+    let text = file("/proc/meminfo");
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map_or("unknown".to_owned(), |kib| {
+        format!("{} GiB", kib.div_ceil(1 << 20))
+    })
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        process::output(
+            Command::new("git")
+                .current_dir(crate::root())
+                .args(arguments),
+        )
+    };
+    let commit = git(&["rev-parse", "--short", "HEAD"]).unwrap_or_else(|_| "unknown".to_owned());
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])
+        .is_ok_and(|text| !text.trim().is_empty());
+    let suffix = if changed {
+        " with changes that are not committed"
+    } else {
+        ""
+    };
+    format!("{}{suffix}", commit.trim())
+}
+
+fn tidegate(site: &Site) -> String {
+    let Ok(command) = site.command(Peer::Tidegate) else {
+        return "unknown".to_owned();
+    };
+    let folder = site.folder().to_string_lossy();
+    let words = command
+        .get_args()
+        .skip(3)
+        .map(|word| word.to_string_lossy().replace(&*folder, "DIR"));
+    format!("`tidegate {}`", words.collect::<Vec<_>>().join(" "))
+}
+
+fn file(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn said(program: &str, arguments: &[&str]) -> String {
+    process::output(Command::new(program).args(arguments))
+        .map_or("unknown".to_owned(), |text| text.trim().to_owned())
+}

