@@ -1,0 +1,277 @@
+//! The admin pages: liveness, readiness, metrics, and what is in force, for people and for Kubernetes.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+use tidegate_dataplane::ListenAddress;
+use tidegate_model::{Problem, SnapshotDescription, UnixTime};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::app::{self, InForce, Serving};
+use crate::readiness::Readiness;
+
+/// Connections at one time; more are closed as they come.
+const MAX_CONNECTIONS: usize = 64;
+/// Time for a request's head to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole exchange; every connection carries one.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Limit of a request's head in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const INDEX: &str = "\
+Tidegate
+
+/livez             200 while the process runs
+/readyz            200 when it serves; ?verbose lists what it waits for
+/metrics           metrics in the OpenMetrics text format
+/snapshot          routes, upstreams and certificates in force, as JSON
+/problems          what is wrong with which object, as JSON
+";
+
+/// Binds the admin listener. A port alone means every address, IPv6 and IPv4.
+pub(crate) fn bind(address: ListenAddress) -> anyhow::Result<TcpListener> {
+    let (bound, shown) = match address {
+        ListenAddress::Socket(address) => (StdListener::bind(address), address.to_string()),
+        ListenAddress::Port(port) => {
+            let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            let bound = StdListener::bind(every).or_else(|error| match error.kind() {
+                std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied => Err(error),
+                // A machine without IPv6.
+                _ => StdListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+            });
+            (bound, format!("port {port}"))
+        }
+    };
+    let listener = bound.map_err(|error| {
+        let remedy = app::remedy(error.kind());
+        anyhow::anyhow!(
+            "cannot listen on {shown} for the admin pages: {error}; {remedy} with --admin"
+        )
+    })?;
+    listener.set_nonblocking(true).context("admin listener")?;
+    TcpListener::from_std(listener).context("admin listener")
+}
+
+/// What the pages show.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    readiness: Readiness,
+    serving: Serving,
+    registry: Registry,
+}
+
+/// Answers on the listener until the runtime ends.
+pub(crate) async fn run(listener: TcpListener, pages: Pages) {
+    let pages = Arc::new(pages);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!("admin listener: cannot accept: {error}; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            debug!("admin listener: {MAX_CONNECTIONS} connections are open; one more is closed");
+            continue;
+        };
+        let pages = pages.clone();
+        tokio::spawn(async move {
+            let exchange = serve_connection(TokioIo::new(stream), &pages);
+            if tokio::time::timeout(EXCHANGE_TIMEOUT, exchange)
+                .await
+                .is_err()
+            {
+                debug!("admin listener: a connection took too long and is cut");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve_connection(stream: TokioIo<tokio::net::TcpStream>, pages: &Pages) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = pages.answer(
+            request.method(),
+            request.uri().path(),
+            request.uri().query(),
+        );
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(stream, service);
+    if let Err(error) = connection.await {
+        debug!("admin connection: {error}");
+    }
+}
+
+/// A snapshot with the moment from which it is in force.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SnapshotPage {
+    generation: u64,
+    published_at: UnixTime,
+    #[serde(flatten)]
+    snapshot: SnapshotDescription,
+}
+
+#[derive(Serialize)]
+struct ProblemsPage<'a> {
+    problems: &'a [Problem],
+}
+
+impl Pages {
+    pub(crate) fn new(readiness: Readiness, serving: Serving, registry: Registry) -> Self {
+        Self {
+            readiness,
+            serving,
+            registry,
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+        let page: &dyn Fn() -> Response<Full<Bytes>> = match path {
+            "/" => &|| plain(StatusCode::OK, INDEX),
+            "/livez" => &|| plain(StatusCode::OK, "ok\n"),
+            "/readyz" => &|| self.readyz(query),
+            "/metrics" => &|| self.metrics(),
+            "/snapshot" => &|| self.snapshot(),
+            "/problems" => &|| self.problems(),
+            _ => {
+                return plain(
+                    StatusCode::NOT_FOUND,
+                    "no such page; / lists those that exist\n",
+                );
+            }
+        };
+        only_reading(method).unwrap_or_else(page)
+    }
+
+    fn readyz(&self, query: Option<&str>) -> Response<Full<Bytes>> {
+        let waiting = self.readiness.waiting_for();
+        let status = match waiting.is_empty() {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let verbose = query.is_some_and(|query| {
+            let mut keys = query.split('&').map(|pair| pair.split('=').next());
+            keys.any(|key| key == Some("verbose"))
+        });
+        let mut text = String::new();
+        if verbose {
+            for reason in &waiting {
+                text.push_str(&format!("waiting for: {reason}\n"));
+            }
+        }
+        text.push_str(if waiting.is_empty() {
+            "ready\n"
+        } else {
+            "not ready\n"
+        });
+        plain(status, text)
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => page(StatusCode::OK, OPEN_METRICS, text),
+            Err(error) => failed("metrics", &error),
+        }
+    }
+
+    fn snapshot(&self) -> Response<Full<Bytes>> {
+        self.json("snapshot", |in_force| {
+            serde_json::to_vec_pretty(&SnapshotPage {
+                generation: in_force.generation,
+                published_at: in_force.published_at,
+                snapshot: in_force.translation.snapshot.describe(),
+            })
+        })
+    }
+
+    fn problems(&self) -> Response<Full<Bytes>> {
+        self.json("problems", |in_force| {
+            serde_json::to_vec_pretty(&ProblemsPage {
+                problems: &in_force.translation.problems,
+            })
+        })
+    }
+
+    fn json(
+        &self,
+        name: &str,
+        render: impl Fn(&InForce) -> serde_json::Result<Vec<u8>>,
+    ) -> Response<Full<Bytes>> {
+        let Some(in_force) = self.serving.borrow().clone() else {
+            let text = "no configuration is in force yet; /readyz?verbose tells why\n";
+            return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+        };
+        match render(&in_force) {
+            Ok(text) => page(StatusCode::OK, JSON, text),
+            Err(error) => failed(name, &error),
+        }
+    }
+}
+
+/// The refusal of a method that would change something.
+fn only_reading(method: &Method) -> Option<Response<Full<Bytes>>> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    Some(response)
+}
+
+fn failed(name: &str, error: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
+    warn!("admin page {name}: {error}");
+    plain(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "this page could not be made; the log says why\n",
+    )
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    page(status, TEXT, text)
+}
+
+fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    content: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,181 @@
+//! Flags over the file over defaults.
+
+use super::*;
+use clap::Parser;
+use tidegate_controller::translate::PortRef;
+use tidegate_model::RedirectMode;
+
+use crate::cli::{Cli, Command};
+
+fn flags(arguments: &[&str]) -> ServeFlags {
+    let line = ["tidegate", "serve"].iter().chain(arguments);
+    match Cli::parse_from(line).command {
+        Command::Serve(flags) => flags,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn merged(arguments: &[&str], file: &str) -> Result<Settings, SettingsError> {
+    Settings::merge(flags(arguments), &File::parse(file).unwrap())
+}
+
+#[test]
+fn defaults() -> Result<(), SettingsError> {
+    let settings = merged(&[], "")?;
+    assert_eq!(settings.dataplane.http, [ListenAddress::Port(80)]);
+    assert_eq!(settings.dataplane.https, [ListenAddress::Port(443)]);
+    assert_eq!(settings.dataplane.access_log, AccessLog::Off);
+    let admin = DEFAULT_ADMIN.parse().unwrap();
+    assert_eq!(settings.admin, Some(ListenAddress::Socket(admin)));
+    assert_eq!(settings.drain, DEFAULT_DRAIN);
+    assert_eq!(settings.log, LogSettings::default());
+    assert_eq!(settings.translation.ingress_class, None);
+    assert_eq!(settings.translation.policy, Policy::default());
+    Ok(())
+}
+
+#[test]
+fn flags_win_over_the_file_key_by_key() -> Result<(), SettingsError> {
+    let settings = merged(
+        &[
+            "--http",
+            "8080",
+            "--ingress-class",
+            "a",
+            "--drain-timeout",
+            "5",
+        ],
+        "http: 80\nhttps: off\ningressClass: [b]\ntimeouts: {drain: 1m, idle: 2m}\naccessLog: json\n",
+    )?;
+    assert_eq!(settings.dataplane.http, [ListenAddress::Port(8080)]);
+    assert_eq!(settings.dataplane.https, []);
+    assert_eq!(settings.dataplane.access_log, AccessLog::Json);
+    assert_eq!(settings.drain, Duration::from_secs(5));
+    assert_eq!(
+        settings.translation.policy.timeouts.idle,
+        Duration::from_secs(120)
+    );
+    let class = settings.translation.ingress_class.unwrap_or_default();
+    assert_eq!(class.into_iter().collect::<Vec<_>>(), ["a"]);
+    Ok(())
+}
+
+#[test]
+fn every_key_of_the_file_arrives() -> Result<(), SettingsError> {
+    let settings = merged(
+        &[],
+        "
+http: [80, '127.0.0.1:8000']
+https: '[::1]:8443'
+admin: off
+workers: 3
+manifests: [a, b]
+ingressClass: internal
+watchIngressWithoutClass: true
+selector: tier in (edge, core)
+namespaces: [shop]
+defaultBackend: {namespace: ingress, name: not-found, port: http}
+defaultCertificate: ingress/default-tls
+sslRedirect: {mode: all, status: 301, port: 8443}
+trustedProxies: [10.0.0.0/8, '::1']
+timeouts: {handshake: 1s, requestHead: 2s, idle: 3s, connect: 4s, responseHead: 5s, upstreamIdle: 6s, drain: 7s}
+accessLog: off
+log: {level: 'warn,tidegate=debug', format: json}
+resolver: {servers: [10.96.0.10, '127.0.0.1:5353']}
+",
+    )?;
+    assert_eq!(settings.dataplane.http.len(), 2);
+    assert_eq!(settings.admin, None);
+    assert_eq!(settings.dataplane.workers.get(), 3);
+    assert_eq!(settings.manifests.len(), 2);
+    assert!(settings.translation.watch_ingress_without_class);
+    assert!(settings.translation.namespaces.contains("shop"));
+    let backend = settings.translation.default_backend.unwrap();
+    assert_eq!(backend.service.to_string(), "ingress/not-found");
+    assert_eq!(backend.port, PortRef::Name("http".to_owned()));
+    let certificate = settings.translation.default_certificate.unwrap();
+    assert_eq!(certificate.to_string(), "ingress/default-tls");
+    let policy = settings.translation.policy;
+    assert_eq!(
+        policy.redirect,
+        RedirectPolicy {
+            mode: RedirectMode::All,
+            status: 301,
+            port: 8443
+        }
+    );
+    assert_eq!(policy.trusted_proxies.len(), 2);
+    let seconds = [
+        policy.timeouts.handshake,
+        policy.timeouts.request_head,
+        policy.timeouts.idle,
+        policy.timeouts.connect,
+        policy.timeouts.response_head,
+        policy.timeouts.upstream_idle,
+        settings.drain,
+    ];
+    assert_eq!(seconds.map(|time| time.as_secs()), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(settings.log.level, "warn,tidegate=debug");
+    assert_eq!(settings.log.format, LogFormat::Json);
+    assert_eq!(settings.resolver.servers.len(), 2);
+    Ok(())
+}
+
+#[test]
+fn an_error_names_key_value_and_remedy() {
+    let wrong = [
+        (
+            "timeouts: {idle: 10 parsecs}",
+            ["timeouts.idle", "10 parsecs", "10s"],
+        ),
+        ("http: 80000", ["http", "80000", "PORT"]),
+        ("workers: 0", ["workers", "\"0\"", "at least 1"]),
+        (
+            "sslRedirect: {status: 200}",
+            ["sslRedirect.status", "200", "308"],
+        ),
+        (
+            "sslRedirect: {mode: some}",
+            ["sslRedirect.mode", "some", "tls-hosts"],
+        ),
+        (
+            "trustedProxies: [10.0.0.0/40]",
+            ["trustedProxies", "10.0.0.0/40", "10.0.0.0/8"],
+        ),
+        ("accessLog: xml", ["accessLog", "xml", "json"]),
+        (
+            "defaultCertificate: tls",
+            ["defaultCertificate", "\"tls\"", "NAMESPACE/NAME"],
+        ),
+        (
+            "defaultBackend: {namespace: a, name: b, port: 0}",
+            ["defaultBackend.port", "\"0\"", "65535"],
+        ),
+        (
+            "resolver: {servers: [dns]}",
+            ["resolver.servers", "dns", "10.96.0.10"],
+        ),
+        (
+            "watchIngressWithoutClass: sometimes",
+            ["watchIngressWithoutClass", "sometimes", "true or false"],
+        ),
+        (
+            "log: {level: 'a=b=c'}",
+            ["log.level", "a=b=c", "module=level"],
+        ),
+        ("selector: 'a in'", ["selector", "a in", "in"]),
+    ];
+    for (file, parts) in wrong {
+        let error = merged(&[], file).err().map(|error| error.to_string());
+        let error = error.unwrap_or_else(|| panic!("{file} was taken"));
+        for part in parts {
+            assert!(error.contains(part), "{file}: {error}");
+        }
+    }
+}
+
+#[test]
+fn off_beside_an_address_is_refused() {
+    let error = merged(&["--http", "off", "--http", "80"], "").unwrap_err();
+    assert!(error.to_string().starts_with("http: off"), "{error}");
+}
