@@ -73,7 +73,7 @@ impl PartialOrd for RouteRank {
 }
 
 /// A rule's condition and what it does with a request that meets it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The hosts it is for.
     pub host: HostPattern,

@@ -1,11 +1,52 @@
 //! Objects to what is served: pure, total, and no more work than a change needs.
+//!
+//! Each Ingress becomes a [`Derived`] part by itself; hosts, server names and upstreams are put together from these
+//! parts. Reverse indexes say which parts a change touches, and only those are made again.
+
+mod annotation;
+mod backend;
+mod certificate;
+mod class;
+mod hosts;
+mod index;
+mod ingress;
+mod objects;
+mod report;
+mod secrets;
+mod selector;
+mod server_names;
+mod service;
+mod tls;
+mod upstream;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
 
+use k8s_openapi::api::networking::v1::Ingress;
 use serde::Serialize;
-use tidegate_model::{Hostname, NamespacedName, Policy, Problem, Snapshot, UnixTime};
+use tidegate_model::{
+    Hostname, NamespacedName, Policy, Problem, RouteRank, Snapshot, TlsRedirect, UnixTime,
+    UpstreamId,
+};
 
+use self::backend::Backends;
+use self::class::{Classes, Ownership};
+use self::hosts::Hosts;
+use self::index::Index;
+use self::ingress::Derived;
+use self::objects::{Dirty, Objects};
+use self::report::{Part, Problems, Report};
+use self::secrets::{Referenced, Secrets};
+use self::server_names::ServerNames;
+use self::tls::Offer;
+use self::upstream::UpstreamSource;
+use self::upstreams::Upstreams;
 use crate::Change;
+
+pub use self::class::{CONTROLLER, DEFAULT_CLASS};
+pub use self::selector::{Selector, SelectorError, SelectorFault};
 
 /// What decides which objects are ours and how they are served.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +57,8 @@ pub struct Settings {
     pub watch_ingress_without_class: bool,
     /// Namespaces whose Ingresses are served; empty for all.
     pub namespaces: BTreeSet<String>,
+    /// Labels that an Ingress must carry to be served; the default selects every Ingress.
+    pub selector: Selector,
     /// Answers what nothing else does.
     pub default_backend: Option<ServicePort>,
     /// Secret with the certificate for clients that nothing else is for.
@@ -33,6 +76,12 @@ pub struct ServicePort {
     pub port: PortRef,
 }
 
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service, self.port)
+    }
+}
+
 /// How a backend names a port of its Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PortRef {
@@ -40,6 +89,15 @@ pub enum PortRef {
     Number(u16),
     /// `port.name`
     Name(String),
+}
+
+impl fmt::Display for PortRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
 }
 
 /// What came of one served Ingress.
@@ -66,22 +124,291 @@ pub struct Translation {
     pub recheck_at: Option<UnixTime>,
 }
 
+/// What the Ingresses that are ours ask for.
+type Ingresses = BTreeMap<NamespacedName, Arc<Derived>>;
+
 /// Keeps the objects and translates them.
-#[derive(Debug, Default)]
-pub struct Translator {}
+#[derive(Debug)]
+pub struct Translator {
+    settings: Settings,
+    policy: Arc<Policy>,
+    objects: Objects,
+    classes: Classes,
+    ingresses: Ingresses,
+    secrets: Secrets,
+    users_of_services: Index<NamespacedName>,
+    users_of_secrets: Index<NamespacedName>,
+    /// What the controller's own default backend leads to.
+    default_upstreams: BTreeMap<UpstreamId, UpstreamSource>,
+    hosts: Hosts,
+    server_names: ServerNames,
+    upstreams: Upstreams,
+    statuses: BTreeMap<NamespacedName, IngressStatus>,
+    problems: Problems,
+    /// When it was last done; `None` before the first time.
+    done: Option<UnixTime>,
+}
 
 impl Translator {
     /// A translator without objects.
-    pub fn new(_settings: Settings) -> Self {
-        Self {}
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            policy: Arc::new(settings.policy.clone()),
+            settings,
+            objects: Objects::default(),
+            classes: Classes::default(),
+            ingresses: Ingresses::new(),
+            secrets: Secrets::default(),
+            users_of_services: Index::default(),
+            users_of_secrets: Index::default(),
+            default_upstreams: BTreeMap::new(),
+            hosts: Hosts::default(),
+            server_names: ServerNames::default(),
+            upstreams: Upstreams::default(),
+            statuses: BTreeMap::new(),
+            problems: Problems::default(),
+            done: None,
+        }
     }
 
     /// Takes changes in and says what follows from all objects as of `now`.
+    ///
+    /// The outcome depends on the objects and on `now` alone, not on the order in which they came.
     pub fn apply(
         &mut self,
-        _changes: impl IntoIterator<Item = Change>,
-        _now: UnixTime,
+        changes: impl IntoIterator<Item = Change>,
+        now: UnixTime,
     ) -> Translation {
-        Translation::default()
+        let mut dirty = Dirty::default();
+        for change in changes {
+            self.objects.apply(change, &mut dirty);
+        }
+        let mut stale_secrets = dirty.secrets.clone();
+        self.update_settings(&dirty);
+        let touched = self.touched_ingresses(&dirty);
+        for name in &touched {
+            self.update_ingress(name, &mut stale_secrets);
+        }
+        stale_secrets.extend(self.pass_time(now));
+        self.update_secrets(&stale_secrets, now);
+        let (ingresses, problems) = (&self.ingresses, &mut self.problems);
+        self.server_names.update(ingresses, now, problems);
+        let mut concerned = self.hosts.update(ingresses, &self.server_names, problems);
+        self.upstreams.update(&dirty, &self.objects, problems);
+        concerned.extend(touched);
+        self.update_statuses(&concerned);
+        self.done = Some(now);
+        self.translation(now)
+    }
+
+    fn translation(&self, now: UnixTime) -> Translation {
+        Translation {
+            snapshot: Snapshot {
+                routes: self.hosts.table().clone(),
+                upstreams: self.upstreams.built().clone(),
+                certificates: self.server_names.index().clone(),
+                policy: self.policy.clone(),
+            },
+            statuses: self.statuses.clone(),
+            problems: self.problems.sorted(),
+            names: self.upstreams.names(),
+            recheck_at: self.secrets.next_edge(now),
+        }
+    }
+
+    /// What the settings refer to: the default backend and the default certificate.
+    fn update_settings(&mut self, dirty: &Dirty) {
+        let first = self.done.is_none();
+        if let Some(wanted) = self.settings.default_backend.clone()
+            && (first || dirty.services.contains(&wanted.service))
+        {
+            self.update_default_backend(&wanted);
+        }
+        if let Some(name) = self.settings.default_certificate.clone()
+            && (first || dirty.secrets.contains(&name))
+        {
+            let found = self.secrets.refer(&name, &self.objects);
+            let offer = match found {
+                Referenced::Usable(parsed) => Some(Offer::from(&*parsed)),
+                Referenced::Unusable | Referenced::Missing => None,
+            };
+            self.server_names.set_fallback(offer);
+        }
+    }
+
+    fn update_default_backend(&mut self, wanted: &ServicePort) {
+        let mut report = Report::about("Service", &wanted.service);
+        let mut backends = Backends::new(&self.objects, None, None);
+        let destination = backends.resolve_port(wanted, "", &mut report);
+        let rank = RouteRank {
+            created: None,
+            object: NamespacedName::default(),
+            position: 0,
+        };
+        let route = ingress::default_route(destination, TlsRedirect::Inherit, rank);
+        let upstreams = backends.upstreams;
+        let before = Some(&self.default_upstreams);
+        self.upstreams.replace(before, Some(&upstreams));
+        self.default_upstreams = upstreams;
+        self.hosts.set_fallback(route);
+        self.problems.set(Part::Settings, report.into_problems());
+    }
+
+    /// The Ingresses that have to be read again.
+    fn touched_ingresses(&mut self, dirty: &Dirty) -> BTreeSet<NamespacedName> {
+        let mut touched = dirty.ingresses.clone();
+        if dirty.classes || self.done.is_none() {
+            let classes = Classes::new(&self.settings, &self.objects.classes);
+            let problems = class::problems(&self.objects.classes);
+            self.problems.set(Part::Classes, problems);
+            if classes != self.classes {
+                self.classes = classes;
+                touched.extend(self.objects.ingresses.keys().cloned());
+            }
+        }
+        for service in &dirty.services {
+            touched.extend(self.users_of_services.of(service).cloned());
+        }
+        for secret in &dirty.secrets {
+            touched.extend(self.users_of_secrets.of(secret).cloned());
+        }
+        touched
+    }
+
+    /// Reads one Ingress and tells whoever is concerned by what became of it.
+    fn update_ingress(
+        &mut self,
+        name: &NamespacedName,
+        stale_secrets: &mut BTreeSet<NamespacedName>,
+    ) {
+        let mut report = Report::about("Ingress", name);
+        let new = self.derive(name, &mut report).map(Arc::new);
+        let problems = report.into_problems();
+        self.problems.set(Part::Ingress(name.clone()), problems);
+        let old = match new.clone() {
+            Some(new) => self.ingresses.insert(name.clone(), new),
+            None => self.ingresses.remove(name),
+        };
+        let (old, new) = (old.as_deref(), new.as_deref());
+        if old == new {
+            return;
+        }
+        let services = |derived: Option<&Derived>| derived.map(|d| d.services.clone());
+        relink(
+            &mut self.users_of_services,
+            name,
+            services(old),
+            services(new),
+        );
+        let secrets = |derived: Option<&Derived>| derived.map(|d| d.secrets.clone());
+        stale_secrets.extend(secrets(old).into_iter().chain(secrets(new)).flatten());
+        relink(&mut self.users_of_secrets, name, secrets(old), secrets(new));
+        self.hosts.replace(name, old, new);
+        for host in self.server_names.replace(name, old, new) {
+            self.hosts.touch_listed(host);
+        }
+        let upstreams = |derived: &'_ Derived| derived.upstreams.clone();
+        let (old, new) = (old.map(upstreams), new.map(upstreams));
+        self.upstreams.replace(old.as_ref(), new.as_ref());
+    }
+
+    fn derive(&mut self, name: &NamespacedName, report: &mut Report) -> Option<Derived> {
+        let ingress = self.objects.ingresses.get(name)?;
+        if !self.selects(name, ingress) {
+            return None;
+        }
+        match self.classes.ownership(ingress, report) {
+            Ownership::Foreign => None,
+            Ownership::Ours => Some(ingress::derive(
+                name,
+                ingress,
+                &self.objects,
+                &mut self.secrets,
+                report,
+            )),
+        }
+    }
+
+    fn selects(&self, name: &NamespacedName, ingress: &Ingress) -> bool {
+        let namespaces = &self.settings.namespaces;
+        (namespaces.is_empty() || namespaces.contains(&name.namespace))
+            && self
+                .settings
+                .selector
+                .matches(ingress.metadata.labels.as_ref())
+    }
+
+    /// The Secrets whose validity changed since the last time. Their hosts choose again.
+    fn pass_time(&mut self, now: UnixTime) -> BTreeSet<NamespacedName> {
+        let turned = self.secrets.turned(self.done.unwrap_or(now), now);
+        let users = turned
+            .iter()
+            .flat_map(|name| self.users_of_secrets.of(name));
+        for derived in users.filter_map(|name| self.ingresses.get(name)) {
+            for host in derived.tls.keys() {
+                self.server_names.touch(host.clone());
+            }
+        }
+        turned
+    }
+
+    fn update_secrets(&mut self, stale: &BTreeSet<NamespacedName>, now: UnixTime) {
+        let first = self.done.is_none();
+        let default = self.settings.default_certificate.as_ref();
+        for name in stale.iter().chain(default.filter(|_| first)) {
+            let mut problems = Vec::new();
+            if default == Some(name) || self.users_of_secrets.contains(name) {
+                problems = self.secrets.problems(name, now);
+            } else {
+                self.secrets.forget(name);
+            }
+            if default == Some(name) && !self.objects.secrets.contains_key(name) {
+                problems = missing_default_certificate(name);
+            }
+            self.problems.set(Part::Secret(name.clone()), problems);
+        }
+    }
+
+    fn update_statuses(&mut self, concerned: &BTreeSet<NamespacedName>) {
+        for name in concerned {
+            match self.ingresses.get(name) {
+                Some(derived) => {
+                    let status = IngressStatus {
+                        routes: self.hosts.routes_in_force(name, derived),
+                        tls: !derived.tls.is_empty(),
+                    };
+                    self.statuses.insert(name.clone(), status);
+                }
+                None => _ = self.statuses.remove(name),
+            }
+        }
+    }
+}
+
+fn missing_default_certificate(name: &NamespacedName) -> Vec<Problem> {
+    let mut report = Report::about("Secret", name);
+    report.error(
+        tidegate_model::Reason::SecretNotFound,
+        "",
+        format!(
+            "the default certificate is to come from the Secret '{name}', which does not exist; clients that name no \
+             known host get another certificate until it does"
+        ),
+    );
+    report.into_problems()
+}
+
+fn relink(
+    index: &mut Index<NamespacedName>,
+    ingress: &NamespacedName,
+    old: Option<BTreeSet<NamespacedName>>,
+    new: Option<BTreeSet<NamespacedName>>,
+) {
+    let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+    for key in old.difference(&new) {
+        index.unlink(key, ingress);
+    }
+    for key in new.difference(&old) {
+        index.link(key, ingress);
     }
 }

@@ -1,0 +1,140 @@
+//! Tidegate's own annotations: their names, their values, and what to say about others.
+
+use std::collections::BTreeMap;
+
+use tidegate_model::{Reason, TlsRedirect};
+
+use super::report::Report;
+
+/// Prefix of every annotation of ours.
+const PREFIX: &str = "tidegate.dev/";
+/// `"true"` or `"false"`: whether plain-text requests are redirected to HTTPS. On an Ingress.
+const SSL_REDIRECT: &str = "tidegate.dev/ssl-redirect";
+/// `"true"` or `"false"`: whether requests go to the Service's cluster IP instead of its endpoints. On an Ingress or a
+/// Service; the Ingress has the last word.
+pub(super) const SERVICE_UPSTREAM: &str = "tidegate.dev/service-upstream";
+
+/// Where requests for a Service go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Addressing {
+    /// To its endpoints.
+    #[default]
+    Endpoints,
+    /// To its cluster IP.
+    ClusterIp,
+}
+
+/// What the annotations of an Ingress ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct IngressAnnotations {
+    pub(super) tls_redirect: TlsRedirect,
+    pub(super) addressing: Option<Addressing>,
+}
+
+type Annotations = BTreeMap<String, String>;
+
+/// Reads the annotations of an Ingress.
+pub(super) fn of_ingress(
+    annotations: Option<&Annotations>,
+    report: &mut Report,
+) -> IngressAnnotations {
+    let known = [SSL_REDIRECT, SERVICE_UPSTREAM];
+    report_unknown(annotations, &known, report);
+    let tls_redirect = match flag(annotations, SSL_REDIRECT, report) {
+        Some(true) => TlsRedirect::Always,
+        Some(false) => TlsRedirect::Never,
+        None => TlsRedirect::Inherit,
+    };
+    IngressAnnotations {
+        tls_redirect,
+        addressing: addressing(annotations, report),
+    }
+}
+
+/// Reads the annotations of a Service.
+pub(super) fn of_service(
+    annotations: Option<&Annotations>,
+    report: &mut Report,
+) -> Option<Addressing> {
+    report_unknown(annotations, &[SERVICE_UPSTREAM], report);
+    addressing(annotations, report)
+}
+
+fn addressing(annotations: Option<&Annotations>, report: &mut Report) -> Option<Addressing> {
+    flag(annotations, SERVICE_UPSTREAM, report).map(|on| match on {
+        true => Addressing::ClusterIp,
+        false => Addressing::Endpoints,
+    })
+}
+
+fn flag(annotations: Option<&Annotations>, name: &str, report: &mut Report) -> Option<bool> {
+    let value = annotations?.get(name)?;
+    match value.as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => {
+            report.error(
+                Reason::InvalidAnnotation,
+                field(name),
+                format!(
+                    "the value '{value}' is neither \"true\" nor \"false\" and is ignored; write one of the two"
+                ),
+            );
+            None
+        }
+    }
+}
+
+/// The path of an annotation within its object.
+pub(super) fn field(name: &str) -> String {
+    format!("metadata.annotations[{name}]")
+}
+
+fn report_unknown(annotations: Option<&Annotations>, known: &[&str], report: &mut Report) {
+    for name in annotations.into_iter().flat_map(BTreeMap::keys) {
+        if !name.starts_with(PREFIX) || known.contains(&name.as_str()) {
+            continue;
+        }
+        let nearest = known.iter().min_by_key(|known| distance(name, known));
+        let hint = nearest.map_or_else(String::new, |known| format!("; did you mean '{known}'?"));
+        report.warning(
+            Reason::InvalidAnnotation,
+            field(name),
+            format!("Tidegate has no annotation '{name}' for this kind and ignores it{hint}"),
+        );
+    }
+}
+
+/// Edit distance of two texts (Levenshtein), by bytes.
+fn distance(left: &str, right: &str) -> usize {
+    let right = right.as_bytes();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, r) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(l != *r);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::distance;
+
+    #[test]
+    fn distance_counts_edits() {
+        for (left, right, wanted) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "", 3),
+            ("ssl-redirct", "ssl-redirect", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(left, right), wanted, "{left} {right}");
+        }
+    }
+}

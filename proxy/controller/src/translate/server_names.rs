@@ -1,0 +1,262 @@
+//! Which certificate is served for which host, when several Ingresses bring one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tidegate_model::{
+    Certificate, CertificateIndex, HostPattern, Hostname, NamespacedName, Problem, Reason,
+    RouteRank, UnixTime,
+};
+
+use super::Ingresses;
+use super::certificate::KeyAlgorithm;
+use super::index::Index;
+use super::ingress::Derived;
+use super::report::{Part, Problems, Report};
+use super::tls::{Claim, Offer};
+
+/// The certificates of every host that TLS is terminated for.
+#[derive(Debug, Default)]
+pub(super) struct ServerNames {
+    index: Arc<CertificateIndex>,
+    claimed: Index<HostPattern>,
+    entries: BTreeMap<HostPattern, Vec<Arc<Certificate>>>,
+    /// The controller's own certificate, for clients that nothing else is for.
+    fallback: Option<Offer>,
+    dirty: BTreeSet<HostPattern>,
+}
+
+/// A certificate that could be served for a host.
+struct Candidate<'a> {
+    rank: &'a RouteRank,
+    claim: &'a Claim,
+    offer: &'a Offer,
+}
+
+impl ServerNames {
+    pub(super) fn index(&self) -> &Arc<CertificateIndex> {
+        &self.index
+    }
+
+    /// Sets the controller's own certificate.
+    pub(super) fn set_fallback(&mut self, fallback: Option<Offer>) {
+        if self.fallback != fallback {
+            self.fallback = fallback;
+            self.touch(HostPattern::Any);
+        }
+    }
+
+    /// Has a host's certificates chosen again.
+    pub(super) fn touch(&mut self, host: HostPattern) {
+        self.dirty.insert(host);
+    }
+
+    /// Takes the new version of an Ingress in. Returns the hosts that are listed under `spec.tls` now and were not
+    /// before, or the other way around.
+    pub(super) fn replace(
+        &mut self,
+        name: &NamespacedName,
+        old: Option<&Derived>,
+        new: Option<&Derived>,
+    ) -> Vec<HostPattern> {
+        let mut turned = Vec::new();
+        for host in old.iter().flat_map(|old| old.tls.keys()) {
+            if new.is_none_or(|new| !new.tls.contains_key(host)) {
+                self.claimed.unlink(host, name);
+                self.dirty.insert(host.clone());
+                if !self.claimed.contains(host) {
+                    turned.push(host.clone());
+                }
+            }
+        }
+        for (host, claims) in new.iter().flat_map(|new| &new.tls) {
+            let before = old.and_then(|old| old.tls.get(host));
+            if !self.claimed.contains(host) {
+                turned.push(host.clone());
+            }
+            if before.is_none() {
+                self.claimed.link(host, name);
+            }
+            let same_rank = old.map(|old| &old.rank) == new.map(|new| &new.rank);
+            if before != Some(claims) || !same_rank {
+                self.dirty.insert(host.clone());
+            }
+        }
+        turned
+    }
+
+    /// Whether a host is listed under some `spec.tls`, itself or by a wildcard.
+    pub(super) fn lists(&self, host: &HostPattern) -> bool {
+        self.claimed.contains(host)
+            || wildcard_above(host).is_some_and(|wildcard| self.claimed.contains(&wildcard))
+    }
+
+    /// The host itself and, if it is a wildcard, the claimed hosts that it covers.
+    fn with_covered(&self, host: &HostPattern) -> Vec<HostPattern> {
+        let mut hosts = vec![host.clone()];
+        if matches!(host, HostPattern::Wildcard(_)) {
+            hosts.extend(
+                self.claimed
+                    .keys()
+                    .filter(|other| host.covers(other))
+                    .cloned(),
+            );
+        }
+        hosts
+    }
+
+    /// Chooses the certificates of the touched hosts.
+    pub(super) fn update(&mut self, ingresses: &Ingresses, now: UnixTime, problems: &mut Problems) {
+        let touched = std::mem::take(&mut self.dirty);
+        let hosts: BTreeSet<_> = touched
+            .iter()
+            .flat_map(|host| self.with_covered(host))
+            .collect();
+        let mut changed = false;
+        for host in hosts {
+            let (chosen, conflicts) = self.choose(&host, ingresses, now);
+            problems.set(Part::Certificates(host.clone()), conflicts);
+            changed |= match chosen.is_empty() {
+                true => self.entries.remove(&host).is_some(),
+                false => self.put(host, chosen),
+            };
+        }
+        if changed {
+            self.index = Arc::new(CertificateIndex::new(self.entries.clone()));
+        }
+    }
+
+    /// Whether the certificates are others than before.
+    fn put(&mut self, host: HostPattern, chosen: Vec<Arc<Certificate>>) -> bool {
+        let same = |old: &Vec<Arc<Certificate>>| {
+            old.len() == chosen.len() && old.iter().zip(&chosen).all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        if self.entries.get(&host).is_some_and(same) {
+            return false;
+        }
+        self.entries.insert(host, chosen);
+        true
+    }
+
+    fn choose(
+        &self,
+        host: &HostPattern,
+        ingresses: &Ingresses,
+        now: UnixTime,
+    ) -> (Vec<Arc<Certificate>>, Vec<Problem>) {
+        if *host == HostPattern::Any
+            && let Some(fallback) = &self.fallback
+        {
+            return (vec![fallback.certificate.clone()], Vec::new());
+        }
+        let candidates = self.candidates(host, ingresses);
+        let any_valid = candidates
+            .iter()
+            .any(|candidate| valid(candidate.offer, now));
+        let better_elsewhere = || {
+            let wildcard = wildcard_above(host);
+            wildcard.is_some_and(|wildcard| {
+                let above = self.candidates(&wildcard, ingresses);
+                above.iter().any(|candidate| valid(candidate.offer, now))
+            })
+        };
+        if !any_valid && better_elsewhere() {
+            return (Vec::new(), Vec::new());
+        }
+        let pool = candidates
+            .into_iter()
+            .filter(|candidate| !any_valid || valid(candidate.offer, now));
+        rank(host, pool.collect())
+    }
+
+    /// What the Ingresses bring for a host, by age.
+    fn candidates<'a>(
+        &'a self,
+        host: &'a HostPattern,
+        ingresses: &'a Ingresses,
+    ) -> Vec<Candidate<'a>> {
+        let claiming = self.claimed.of(host).filter_map(|name| ingresses.get(name));
+        let mut candidates: Vec<_> = claiming
+            .flat_map(|derived| {
+                let claims = derived.tls.get(host).into_iter().flatten();
+                claims.filter_map(|claim| {
+                    Some(Candidate {
+                        rank: &derived.rank,
+                        claim,
+                        offer: claim.offer.as_ref()?,
+                    })
+                })
+            })
+            .collect();
+        candidates.sort_by_key(|candidate| candidate.rank);
+        candidates
+    }
+}
+
+/// The first Ingress serves, with one certificate of each key type. Whoever brings another one is told.
+fn rank(
+    host: &HostPattern,
+    candidates: Vec<Candidate<'_>>,
+) -> (Vec<Arc<Certificate>>, Vec<Problem>) {
+    let mut served: BTreeMap<KeyAlgorithm, &Candidate<'_>> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for candidate in &candidates {
+        let algorithm = candidate.offer.algorithm;
+        let winner = candidates
+            .first()
+            .filter(|first| first.rank != candidate.rank);
+        let winner = winner.or_else(|| served.get(&algorithm).copied());
+        let Some(winner) = winner else {
+            served.insert(algorithm, candidate);
+            continue;
+        };
+        let fingerprint = candidate.offer.certificate.fingerprint;
+        let known = |other: &&Candidate<'_>| other.offer.certificate.fingerprint == fingerprint;
+        if !served.values().any(|other| known(&other)) {
+            problems.extend(conflict(host, candidate, winner));
+        }
+    }
+    let certificates = served
+        .values()
+        .map(|candidate| candidate.offer.certificate.clone());
+    (certificates.collect(), problems)
+}
+
+fn conflict(host: &HostPattern, loser: &Candidate<'_>, winner: &Candidate<'_>) -> Vec<Problem> {
+    let whose = if loser.rank.object == winner.rank.object {
+        "an earlier entry of this Ingress".to_owned()
+    } else {
+        format!(
+            "Ingress {}, which goes first by age and name",
+            winner.rank.object
+        )
+    };
+    let host = match host {
+        HostPattern::Any => "clients that name no known host".to_owned(),
+        host => format!("'{host}'"),
+    };
+    let mut report = Report::about("Ingress", &loser.rank.object);
+    report.warning(
+        Reason::CertificateConflict,
+        &loser.claim.field,
+        format!(
+            "the certificate in Secret '{}' is not served for {host}: {whose}, brings the one in Secret '{}'; name the \
+             same Secret or remove one of the two",
+            loser.offer.certificate.secret, winner.offer.certificate.secret
+        ),
+    );
+    report.into_problems()
+}
+
+fn valid(offer: &Offer, now: UnixTime) -> bool {
+    (offer.certificate.not_before..=offer.certificate.not_after).contains(&now)
+}
+
+/// The wildcard that an exact host is under.
+fn wildcard_above(host: &HostPattern) -> Option<HostPattern> {
+    let HostPattern::Exact(name) = host else {
+        return None;
+    };
+    let (_, parent) = name.as_str().split_once('.')?;
+    Hostname::parse(parent).ok().map(HostPattern::Wildcard)
+}

@@ -1,0 +1,202 @@
+//! `spec.tls` of one Ingress: which certificate it brings for which host.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::{IngressSpec, IngressTLS};
+use tidegate_model::{Certificate, HostPattern, NamespacedName, Reason, Route};
+
+use super::certificate::{KeyAlgorithm, Parsed};
+use super::ingress::Scope;
+use super::objects::Objects;
+use super::report::Report;
+use super::secrets::{Referenced, Secrets};
+
+/// That an Ingress terminates TLS for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// The certificate that it brings; without one, another serves the host.
+    pub(super) offer: Option<Offer>,
+    /// The field that says so.
+    pub(super) field: String,
+}
+
+/// A certificate that covers the host it is offered for.
+#[derive(Clone, Debug)]
+pub(super) struct Offer {
+    pub(super) certificate: Arc<Certificate>,
+    pub(super) algorithm: KeyAlgorithm,
+}
+
+impl From<&Parsed> for Offer {
+    fn from(parsed: &Parsed) -> Self {
+        Self {
+            certificate: parsed.certificate.clone(),
+            algorithm: parsed.algorithm,
+        }
+    }
+}
+
+/// The same Secret with the same content.
+impl PartialEq for Offer {
+    fn eq(&self, other: &Self) -> bool {
+        self.certificate.secret == other.certificate.secret
+            && self.certificate.fingerprint == other.certificate.fingerprint
+    }
+}
+
+impl Eq for Offer {}
+
+type Claims = BTreeMap<HostPattern, Vec<Claim>>;
+type RuleHosts = BTreeMap<HostPattern, Vec<Arc<Route>>>;
+
+/// Reads `spec.tls`. Returns the claims, and the Secrets that it refers to.
+pub(super) fn claims(
+    spec: &IngressSpec,
+    ingress: &NamespacedName,
+    rule_hosts: &RuleHosts,
+    scope: Scope,
+    objects: &Objects,
+    secrets: &mut Secrets,
+    report: &mut Report,
+) -> (Claims, BTreeSet<NamespacedName>) {
+    let mut reader = Reader {
+        rule_hosts,
+        scope,
+        claims: Claims::new(),
+        report,
+    };
+    let mut referred = BTreeSet::new();
+    for (index, tls) in spec.tls.iter().flatten().enumerate() {
+        let field = format!("spec.tls[{index}]");
+        let name = tls.secret_name.as_deref().filter(|name| !name.is_empty());
+        let parsed = name.and_then(|name| {
+            let secret = NamespacedName::new(&ingress.namespace, name);
+            let found = secrets.refer(&secret, objects);
+            referred.insert(secret.clone());
+            reader.usable(found, &secret, &field)
+        });
+        reader.entry(tls, parsed.as_deref(), &field);
+    }
+    (reader.claims, referred)
+}
+
+struct Reader<'a> {
+    rule_hosts: &'a RuleHosts,
+    scope: Scope,
+    claims: Claims,
+    report: &'a mut Report,
+}
+
+impl Reader<'_> {
+    fn usable(
+        &mut self,
+        found: Referenced,
+        secret: &NamespacedName,
+        field: &str,
+    ) -> Option<Arc<Parsed>> {
+        match found {
+            Referenced::Usable(parsed) => Some(parsed),
+            Referenced::Unusable => None,
+            Referenced::Missing => {
+                self.report.error(
+                    Reason::SecretNotFound,
+                    format!("{field}.secretName"),
+                    format!(
+                        "there is no Secret '{secret}'; its hosts are served with another certificate until there is, \
+                         create it or correct the name"
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    fn entry(&mut self, tls: &IngressTLS, parsed: Option<&Parsed>, field: &str) {
+        let hosts = tls.hosts.as_deref().unwrap_or_default();
+        if hosts.is_empty() {
+            return self.rule_hosts(parsed, field);
+        }
+        for (index, text) in hosts.iter().enumerate() {
+            let field = format!("{field}.hosts[{index}]");
+            match HostPattern::parse(text) {
+                Ok(host) if host != HostPattern::Any => self.host(host, parsed, field),
+                Ok(_) => self.report.error(
+                    Reason::InvalidHost,
+                    field,
+                    "the host is empty and left out; name it, or leave `hosts` out altogether",
+                ),
+                Err(error) => self.report.error(
+                    Reason::InvalidHost,
+                    field,
+                    format!("'{text}' is no host, and is left out: {error}"),
+                ),
+            }
+        }
+    }
+
+    fn host(&mut self, host: HostPattern, parsed: Option<&Parsed>, field: String) {
+        self.report_unused(&host, &field);
+        let covering = parsed.filter(|parsed| parsed.certificate.covers(&host));
+        if let (Some(parsed), None) = (parsed, covering) {
+            self.report.error(
+                Reason::HostNotCovered,
+                field.clone(),
+                format!(
+                    "the certificate in Secret '{}' is for {}, not for '{host}', which is served with another \
+                     certificate; issue it again with this host, or correct the host",
+                    parsed.certificate.secret,
+                    names(&parsed.certificate)
+                ),
+            );
+        }
+        self.claim(host, covering, field);
+    }
+
+    /// Without hosts the certificate is for the hosts of the rules, as far as it covers them, and for clients that
+    /// nothing else is for, if the Ingress takes requests for any host.
+    fn rule_hosts(&mut self, parsed: Option<&Parsed>, field: &str) {
+        let rule_hosts = self.rule_hosts;
+        for host in rule_hosts.keys().filter(|host| **host != HostPattern::Any) {
+            let covering = parsed.filter(|parsed| parsed.certificate.covers(host));
+            if covering.is_some() {
+                self.claim(host.clone(), covering, field.to_owned());
+            }
+        }
+        if self.scope == Scope::Ruleless || rule_hosts.contains_key(&HostPattern::Any) {
+            self.claim(HostPattern::Any, parsed, field.to_owned());
+        }
+    }
+
+    fn claim(&mut self, host: HostPattern, parsed: Option<&Parsed>, field: String) {
+        let claim = Claim {
+            offer: parsed.map(Offer::from),
+            field,
+        };
+        self.claims.entry(host).or_default().push(claim);
+    }
+
+    fn report_unused(&mut self, host: &HostPattern, field: &str) {
+        let used = |rule: &HostPattern| rule.covers(host) || host.covers(rule);
+        if self.scope == Scope::WithRules && !self.rule_hosts.keys().any(used) {
+            self.report.warning(
+                Reason::UnusedTlsHost,
+                field,
+                format!(
+                    "no rule of the Ingress is for '{host}'; add a rule for it, or remove it here"
+                ),
+            );
+        }
+    }
+}
+
+/// What a certificate is for, in words.
+fn names(certificate: &Certificate) -> String {
+    match certificate.names.as_slice() {
+        [] => "no host at all".to_owned(),
+        names => {
+            let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
+            names.join(", ")
+        }
+    }
+}
