@@ -1,38 +1,47 @@
 //! Tidegate's data plane: bytes in, bytes out. It knows the model and nothing of Kubernetes.
+//!
+//! [`bind`] opens the listening sockets, [`Bound::start`] the workers, a [`Publisher`] puts a
+//! [`Snapshot`](tidegate_model::Snapshot) in force, [`Dataplane::drain`] ends it all without cutting a request short.
+#![forbid(unsafe_code)]
+
+mod access_log;
+mod body;
+mod clock;
+mod downstream;
+mod exchange;
+mod fault;
+mod filter;
+mod head;
+mod http1;
+mod http2;
+mod listen;
+mod metrics;
+mod publish;
+mod tls;
+mod tunnel;
+mod upstream;
+mod worker;
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tidegate_model::Snapshot;
+use tokio::sync::{oneshot, watch};
 
-/// Where to listen. Parsed from `PORT` (every address, IPv4 and IPv6) or `HOST:PORT`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenAddress {
-    /// Every address of the machine.
-    Port(u16),
-    /// One address.
-    Socket(SocketAddr),
-}
+pub use access_log::AccessLog;
+pub use listen::{BindError, BoundAddress, ListenAddress, ListenAddressError, ListenerProtocol};
+pub use publish::Publisher;
+pub use tls::TlsError;
+pub use worker::DrainReport;
 
-impl std::str::FromStr for ListenAddress {
-    type Err = String;
-    fn from_str(_text: &str) -> Result<Self, Self::Err> {
-        Err(String::new())
-    }
-}
-
-/// What to log of each request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AccessLog {
-    /// Nothing.
-    #[default]
-    Off,
-    /// A line of JSON on standard output.
-    Json,
-}
+use access_log::LogWriter;
+use listen::Listener;
+use metrics::{Collected, WorkerMetrics};
+use tls::{Resolver, ServerCertificates, Sessions};
+use worker::{Order, Setup};
 
 /// How the data plane is set up; fixed for its life.
 #[derive(Clone, Debug)]
@@ -41,94 +50,142 @@ pub struct Settings {
     pub http: Vec<ListenAddress>,
     /// TLS listeners.
     pub https: Vec<ListenAddress>,
-    /// Worker threads.
+    /// Worker threads. One for each core serves best.
     pub workers: NonZeroUsize,
     /// Access log.
     pub access_log: AccessLog,
+    /// Client connections held at once, over all workers; more wait in the listen queue.
+    pub max_connections: NonZeroUsize,
 }
 
-/// What is spoken on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerProtocol {
-    /// Plain text.
-    Http,
-    /// TLS.
-    Https,
-}
-
-/// A bound listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BoundAddress {
-    /// What is spoken.
-    pub protocol: ListenerProtocol,
-    /// With the port that the system chose when port 0 was asked for.
-    pub address: SocketAddr,
-}
-
-/// Why listening failed.
+/// Why the data plane did not start.
 #[derive(Debug, Error)]
-#[error("cannot listen on {address}: {source}")]
-pub struct BindError {
-    address: SocketAddr,
-    source: io::Error,
+pub enum StartError {
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Binds every listener; nothing is accepted yet.
-pub fn bind(_settings: Settings) -> Result<Bound, BindError> {
-    Ok(Bound {})
+///
+/// # Errors
+/// The first address that cannot be bound; those bound before it are let go.
+pub fn bind(settings: Settings) -> Result<Bound, BindError> {
+    let http = settings
+        .http
+        .iter()
+        .map(|address| (ListenerProtocol::Http, *address));
+    let https = settings
+        .https
+        .iter()
+        .map(|address| (ListenerProtocol::Https, *address));
+    let mut listeners = Vec::new();
+    for (protocol, address) in http.chain(https) {
+        listeners.extend(listen::bind(protocol, address, settings.workers)?);
+    }
+    Ok(Bound {
+        settings,
+        addresses: listeners.iter().map(|listener| listener.bound).collect(),
+        listeners,
+    })
 }
 
 /// Bound, not yet serving.
 #[derive(Debug)]
-pub struct Bound {}
+pub struct Bound {
+    settings: Settings,
+    addresses: Vec<BoundAddress>,
+    listeners: Vec<Listener>,
+}
 
 impl Bound {
-    /// What was bound.
+    /// What was bound, in the order of the settings.
     pub fn addresses(&self) -> &[BoundAddress] {
-        &[]
+        &self.addresses
     }
 
     /// Starts the workers. Until the first snapshot is published connections wait in the listen queue.
-    pub fn start(self) -> io::Result<Dataplane> {
-        Ok(Dataplane {})
+    ///
+    /// # Errors
+    /// No thread, or no TLS.
+    pub fn start(mut self) -> Result<Dataplane, StartError> {
+        let provider = tls::provider();
+        let sessions = Sessions::new(provider.clone())?;
+        let publisher = Publisher::new(
+            provider.clone(),
+            ServerCertificates::self_signed(&provider)?,
+        );
+        let upstream_tls = upstream::connector(provider).map_err(TlsError::from)?;
+        let log = match self.settings.access_log {
+            AccessLog::Off => None,
+            AccessLog::Json => Some(access_log::start(io::stdout())?),
+        };
+        let orders = watch::Sender::new(Order::Serve);
+        let workers = self.settings.workers.get();
+        let mut metrics = Vec::with_capacity(workers);
+        let mut drained = Vec::with_capacity(workers);
+        for index in 0..workers {
+            let figures = Arc::new(WorkerMetrics::default());
+            let resolver = Resolver::new(publisher.certificates());
+            let listeners = self.listeners.iter_mut();
+            let listeners =
+                listeners.filter_map(|listener| Some((listener.bound, listener.sockets.pop()?)));
+            drained.push(worker::spawn(Setup {
+                index,
+                listeners: listeners.collect(),
+                published: publisher.subscribe(),
+                orders: orders.subscribe(),
+                tls: sessions.server(resolver.clone())?.into(),
+                resolver,
+                upstream_tls: upstream_tls.clone(),
+                access_log: log.clone().map(|log| LogWriter::new(log, figures.clone())),
+                metrics: figures.clone(),
+                connections: self.settings.max_connections.get().div_ceil(workers),
+            })?);
+            metrics.push(figures);
+        }
+        Ok(Dataplane {
+            publisher,
+            orders,
+            metrics,
+            drained,
+        })
     }
 }
 
-/// A running data plane.
+/// A running data plane. Dropping it lets the workers end at once.
 #[derive(Debug)]
-pub struct Dataplane {}
-
-/// Publishes snapshots to every worker.
-#[derive(Clone, Debug)]
-pub struct Publisher {}
-
-impl Publisher {
-    /// Puts a snapshot in force and returns its generation, 1 for the first. No connection is disturbed.
-    pub fn publish(&self, _snapshot: Snapshot) -> u64 {
-        0
-    }
-}
-
-/// What a drain left.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DrainReport {
-    /// Connections that ended by themselves.
-    pub finished: u64,
-    /// Connections that were cut at the deadline.
-    pub cut: u64,
+pub struct Dataplane {
+    publisher: Publisher,
+    orders: watch::Sender<Order>,
+    metrics: Vec<Arc<WorkerMetrics>>,
+    drained: Vec<oneshot::Receiver<DrainReport>>,
 }
 
 impl Dataplane {
     /// The way to publish.
     pub fn publisher(&self) -> Publisher {
-        Publisher {}
+        self.publisher.clone()
     }
 
-    /// Adds the data plane's metrics to a registry (their names start with `tidegate_`, which the registry's prefix adds).
-    pub fn register(&self, _registry: &mut prometheus_client::registry::Registry) {}
+    /// Adds the data plane's metrics to a registry, which is to have the prefix `tidegate`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(Collected(self.metrics.clone())));
+    }
 
-    /// Stops accepting, finishes requests in flight, and cuts what is left at the deadline.
-    pub async fn drain(self, _deadline: Duration) -> DrainReport {
-        DrainReport::default()
+    /// Stops accepting, finishes requests in flight (`Connection: close`, GOAWAY), and cuts what is left at the
+    /// deadline.
+    pub async fn drain(self, deadline: Duration) -> DrainReport {
+        self.orders.send_replace(Order::Drain(deadline));
+        let mut total = DrainReport::default();
+        for report in self.drained {
+            let report = report.await.unwrap_or_default();
+            total.finished += report.finished;
+            total.cut += report.cut;
+        }
+        total
     }
 }

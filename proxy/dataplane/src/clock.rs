@@ -1,0 +1,174 @@
+//! Deadlines of a worker: set and moved for the price of a store, checked ten times a second.
+//!
+//! Every connection and every exchange has deadlines, and almost none of them ever comes. A timer of the runtime for
+//! each would cost more than parsing the request; here a deadline is a number in a slab, and one pass per
+//! [`TICK`] wakes the tasks whose number has come. A deadline is met at most two ticks late and never early.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+/// How often deadlines are looked at.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// The deadlines of one worker.
+pub(crate) struct Clock {
+    started: Instant,
+    /// Ticks since the start.
+    now: Cell<u64>,
+    entries: RefCell<Slab<Entry>>,
+}
+
+/// A tick that never comes.
+const NEVER: u64 = u64::MAX;
+
+struct Entry {
+    due: u64,
+    waker: Option<Waker>,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            started: Instant::now(),
+            now: Cell::new(0),
+            entries: RefCell::default(),
+        })
+    }
+
+    /// Ticks since the worker's start, as of the last pass.
+    pub(crate) fn now(&self) -> u64 {
+        self.now.get()
+    }
+
+    /// Looks at every deadline and wakes the tasks of those that have come.
+    pub(crate) fn tick(&self) {
+        let now = ticks(self.started.elapsed());
+        self.now.set(now);
+        self.wake(|entry| entry.due <= now);
+    }
+
+    /// Wakes every task that waits on a deadline, so that it notices a drain.
+    pub(crate) fn wake_all(&self) {
+        self.wake(|_| true);
+    }
+
+    fn wake(&self, which: impl Fn(&Entry) -> bool) {
+        let due: Vec<Waker> = {
+            let mut entries = self.entries.borrow_mut();
+            entries
+                .iter_mut()
+                .filter(|(_, entry)| which(entry))
+                .filter_map(|(_, entry)| entry.waker.take())
+                .collect()
+        };
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// A deadline that is not set yet.
+    pub(crate) fn timer(self: &Rc<Self>) -> Timer {
+        let key = self.entries.borrow_mut().insert(Entry {
+            due: NEVER,
+            waker: None,
+        });
+        Timer {
+            clock: self.clone(),
+            key,
+        }
+    }
+}
+
+/// Whole ticks in a duration.
+pub(crate) fn ticks(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(NEVER - 2)
+}
+
+/// One deadline.
+pub(crate) struct Timer {
+    clock: Rc<Clock>,
+    key: usize,
+}
+
+impl Timer {
+    /// Sets or moves the deadline to `after` from now.
+    pub(crate) fn set(&self, after: Duration) {
+        let due = self
+            .clock
+            .now()
+            .saturating_add(ticks(after))
+            .saturating_add(1);
+        self.clock.entries.borrow_mut()[self.key].due = due;
+    }
+
+    /// Takes the deadline away.
+    pub(crate) fn clear(&self) {
+        self.clock.entries.borrow_mut()[self.key].due = NEVER;
+    }
+
+    /// Ready when the deadline has come; else the task is woken when it does, or at a drain.
+    pub(crate) fn poll_due(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut entries = self.clock.entries.borrow_mut();
+        let entry = &mut entries[self.key];
+        if entry.due <= self.clock.now() {
+            return Poll::Ready(());
+        }
+        match &mut entry.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => entry.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.clock.entries.borrow_mut().remove(self.key);
+    }
+}
+
+/// A wait was longer than its deadline.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed;
+
+/// Runs a future until it is ready or the timer is due.
+pub(crate) async fn within<F: Future>(timer: &Timer, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => timer.poll_due(cx).map(|()| Err(Elapsed)),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_comes_after_its_time_and_can_be_moved() {
+        let clock = Clock::new();
+        let timer = clock.timer();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(timer.poll_due(&mut cx).is_pending());
+        timer.set(Duration::ZERO);
+        assert!(timer.poll_due(&mut cx).is_pending(), "never early");
+        clock.now.set(1);
+        assert!(timer.poll_due(&mut cx).is_ready());
+        timer.set(Duration::from_secs(1));
+        assert!(timer.poll_due(&mut cx).is_pending());
+        clock.now.set(12);
+        assert!(timer.poll_due(&mut cx).is_ready());
+        timer.clear();
+        assert!(timer.poll_due(&mut cx).is_pending());
+    }
+
+    #[test]
+    fn a_dropped_timer_leaves_nothing_behind() {
+        let clock = Clock::new();
+        drop(clock.timer());
+        assert!(clock.entries.borrow().is_empty());
+    }
+}

@@ -1,0 +1,127 @@
+//! HTTP/1.1 towards an endpoint: one exchange at a time, then back to the pool.
+//!
+//! The connection is driven by the task whose exchange it carries, not by one of its own: no wake-up crosses tasks.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
+use hyper_util::rt::TokioIo;
+
+use super::{BUFFER, FIELDS};
+use crate::body::Body;
+use crate::head::{RequestHead, ResponseHead};
+use crate::upstream::{EndpointState, Stream};
+
+/// An open connection.
+pub(crate) struct Connection {
+    sender: SendRequest<Body>,
+    driver: Box<Driver<TokioIo<Stream>, Body>>,
+    /// The driver has run to its end and must not be polled again.
+    over: bool,
+}
+
+/// Why a request was not answered.
+pub(crate) struct SendError {
+    /// The request, when not a byte of it was sent.
+    pub(crate) unsent: Option<(RequestHead, Body)>,
+    /// What happened.
+    pub(crate) error: hyper::Error,
+}
+
+impl Connection {
+    /// Speaks HTTP/1.1 on a fresh stream.
+    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
+        let mut builder = Builder::new();
+        builder
+            .writev(false)
+            .max_headers(FIELDS)
+            .max_buf_size(BUFFER * 4);
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Self {
+            sender,
+            driver: Box::new(driver),
+            over: false,
+        })
+    }
+
+    /// Moves bytes. After the end of the connection it does nothing.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.over && Pin::new(&mut *self.driver).poll(cx).is_ready() {
+            self.over = true;
+        }
+    }
+
+    /// Whether another request can be sent. Takes no system call unless the endpoint has sent or closed something.
+    pub(crate) fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        !self.over && self.sender.is_ready()
+    }
+
+    /// As [`is_idle`](Self::is_idle), outside of a task.
+    pub(crate) fn is_idle_now(&mut self) -> bool {
+        self.is_idle(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// Sends a request and waits for the head of the response. The body comes while the connection is driven, which
+    /// a [`Lease`] does.
+    pub(crate) async fn send(
+        &mut self,
+        head: RequestHead,
+        body: Body,
+    ) -> Result<(ResponseHead, Body), SendError> {
+        let request = http::Request::from_parts(head.into_parts(), body);
+        let mut sent = std::pin::pin!(self.sender.try_send_request(request));
+        let answer = std::future::poll_fn(|cx| {
+            if !self.over && Pin::new(&mut *self.driver).poll(cx).is_ready() {
+                self.over = true;
+            }
+            sent.as_mut().poll(cx)
+        })
+        .await;
+        match answer {
+            Ok(response) => {
+                let (parts, body) = response.into_parts();
+                Ok((ResponseHead::new(parts), Body::received(body)))
+            }
+            Err(mut error) => {
+                let unsent = error.take_message().map(|request| {
+                    let (parts, body) = request.into_parts();
+                    (RequestHead::new(parts), body)
+                });
+                Err(SendError {
+                    unsent,
+                    error: error.into_error(),
+                })
+            }
+        }
+    }
+
+    /// The stream after a switch of protocols, and what was read of the new one already.
+    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
+        let parts = self.driver.into_parts();
+        (parts.io.into_inner(), parts.read_buf)
+    }
+}
+
+/// A connection that is busy with the body of a response.
+pub(crate) struct Lease {
+    pub(crate) connection: Connection,
+    pub(crate) endpoint: Rc<EndpointState>,
+}
+
+impl Lease {
+    /// Moves bytes.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.connection.drive(cx);
+    }
+
+    /// The body has ended: the connection goes to the pool if it can carry another request.
+    pub(crate) fn give_back(mut self) {
+        if self.connection.is_idle_now() {
+            self.endpoint.put_idle(self.connection);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Figures that workers count and a scrape adds up.
+//!
+//! Each worker has counters of its own that no other thread writes, so counting is a load and a store: no lock, no
+//! contended cache line.
+
+mod collect;
+mod route;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
+use tidegate_model::RouteLabels;
+
+pub(crate) use collect::Collected;
+pub(crate) use route::RouteMetrics;
+
+use crate::fault::Fault;
+
+/// A number that one thread writes and any may read.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// Adds; only the owning worker may.
+    pub(crate) fn add(&self, more: u64) {
+        self.0
+            .store(self.read().wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Sets a value that goes up and down; only the owning worker may.
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Figures of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerMetrics {
+    /// Connections accepted in plain text.
+    pub(crate) accepted_http: Count,
+    /// Connections accepted for TLS.
+    pub(crate) accepted_https: Count,
+    /// Connections open now.
+    pub(crate) open: Count,
+    /// Connections cut by a deadline.
+    pub(crate) timed_out: Count,
+    /// Accepts that failed.
+    pub(crate) accept_failures: Count,
+    /// TLS handshakes done with a full exchange of keys.
+    pub(crate) handshakes_full: Count,
+    /// TLS handshakes that resumed a session.
+    pub(crate) handshakes_resumed: Count,
+    /// TLS handshakes that failed.
+    pub(crate) handshakes_failed: Count,
+    /// Exchanges that are over.
+    pub(crate) requests: Count,
+    /// Connections opened to endpoints.
+    pub(crate) upstream_connections: Count,
+    /// Connections to endpoints kept for later.
+    pub(crate) upstream_idle: Count,
+    /// Endpoints that refused or did not answer a connection.
+    pub(crate) connect_failures: Count,
+    /// Requests sent again because a kept connection was stale.
+    pub(crate) retries: Count,
+    /// Lines of the access log that could not be written.
+    pub(crate) log_lines_dropped: Count,
+    /// Requests that no route was found for.
+    pub(crate) unrouted: RouteMetrics,
+    faults: Mutex<HashMap<(&'static str, &'static str), u64>>,
+    routes: Mutex<HashMap<Arc<RouteLabels>, Arc<RouteMetrics>>>,
+}
+
+impl WorkerMetrics {
+    /// Counts an answer of Tidegate's own.
+    pub(crate) fn fault(&self, fault: Fault) {
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        *faults
+            .entry((fault.reason(), fault.source().as_str()))
+            .or_default() += 1;
+    }
+
+    /// The figures of a route, made at its first request. A lock is taken: callers keep the answer.
+    pub(crate) fn route(&self, labels: &Arc<RouteLabels>) -> Arc<RouteMetrics> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.entry(labels.clone()).or_default().clone()
+    }
+
+    /// Forgets routes that no snapshot has any more.
+    pub(crate) fn retain_routes(&self, keep: impl Fn(&RouteLabels) -> bool) {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.retain(|labels, _| keep(labels));
+    }
+}

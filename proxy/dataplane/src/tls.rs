@@ -1,0 +1,206 @@
+//! TLS towards clients: which certificate, which suites, which sessions.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hashbrown::HashMap;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::server::{
+    ClientHello, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache,
+    StoresServerSessions,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig};
+use thiserror::Error;
+use tidegate_model::{Certificate, CertificateIndex, Fingerprint};
+
+/// Sessions remembered for TLS 1.2 clients that resume by ID instead of by ticket.
+const SESSIONS: usize = 20_480;
+
+/// TLS could not be set up.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    /// The library refused a setting.
+    #[error("cannot set up TLS: {0}")]
+    Library(#[from] rustls::Error),
+    /// The self-signed certificate for clients that nothing else is for could not be made.
+    #[error("cannot make the self-signed certificate: {0}")]
+    SelfSigned(#[from] rcgen::Error),
+}
+
+/// The cryptography that all TLS goes by.
+///
+/// AES-128-GCM comes first where the CPU has instructions for it, ChaCha20-Poly1305 where not (ARM boards without the
+/// crypto extensions).
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    let rank = |suite: CipherSuite| {
+        let name = format!("{suite:?}");
+        let place = ["AES_128_GCM", "AES_256_GCM", "CHACHA20"]
+            .iter()
+            .position(|part| name.contains(part))
+            .unwrap_or(3);
+        if has_aes() { place } else { (place + 1) % 3 }
+    };
+    let is_tls13 = |suite: CipherSuite| format!("{suite:?}").starts_with("TLS13");
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| (!is_tls13(suite.suite()), rank(suite.suite())));
+    Arc::new(provider)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_aes() -> bool {
+    std::is_x86_feature_detected!("aes")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn has_aes() -> bool {
+    std::arch::is_aarch64_feature_detected!("aes")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn has_aes() -> bool {
+    false
+}
+
+/// What all workers share, so that a client may resume on whichever worker its next connection lands.
+pub(crate) struct Sessions {
+    provider: Arc<CryptoProvider>,
+    ticketer: Arc<dyn ProducesTickets>,
+    cache: Arc<dyn StoresServerSessions>,
+}
+
+impl Sessions {
+    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        Ok(Self {
+            provider,
+            ticketer: Ticketer::new()?,
+            cache: ServerSessionMemoryCache::new(SESSIONS),
+        })
+    }
+
+    /// The configuration for one worker, whose certificates come from its resolver.
+    pub(crate) fn server(&self, resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, TlsError> {
+        let builder = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?;
+        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ignore_client_order = true;
+        config.ticketer = self.ticketer.clone();
+        config.session_storage = self.cache.clone();
+        config.send_tls13_tickets = 1;
+        Ok(Arc::new(config))
+    }
+}
+
+/// Certificates in the form that handshakes need.
+#[derive(Debug)]
+pub(crate) struct ServerCertificates {
+    index: Arc<CertificateIndex>,
+    keys: HashMap<Fingerprint, Arc<CertifiedKey>>,
+    self_signed: Arc<CertifiedKey>,
+}
+
+impl ServerCertificates {
+    /// None but a self-signed one, for clients that nothing else is for.
+    pub(crate) fn self_signed(provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let made = rcgen::generate_simple_self_signed(vec!["tidegate.invalid".to_owned()])?;
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let key = CertifiedKey::from_der(vec![made.cert.der().clone()], key.into(), provider)?;
+        Ok(Self {
+            index: Arc::default(),
+            keys: HashMap::default(),
+            self_signed: Arc::new(key),
+        })
+    }
+
+    /// The certificates of a new index. Keys that were in use before are not parsed again.
+    pub(crate) fn follow(&self, index: &Arc<CertificateIndex>, provider: &CryptoProvider) -> Self {
+        let mut keys = HashMap::new();
+        for certificate in index.entries().into_values().flatten() {
+            if keys.contains_key(&certificate.fingerprint) {
+                continue;
+            }
+            match self
+                .keys
+                .get(&certificate.fingerprint)
+                .cloned()
+                .map_or_else(|| certified(certificate, provider), Ok)
+            {
+                Ok(key) => _ = keys.insert(certificate.fingerprint, key),
+                Err(error) => {
+                    tracing::error!(secret = %certificate.secret, %error, "certificate left out")
+                }
+            }
+        }
+        Self {
+            index: index.clone(),
+            keys,
+            self_signed: self.self_signed.clone(),
+        }
+    }
+
+    pub(crate) fn index(&self) -> &Arc<CertificateIndex> {
+        &self.index
+    }
+
+    fn select(&self, hello: &ClientHello<'_>) -> Arc<CertifiedKey> {
+        let lowered = hello.server_name().map(str::to_ascii_lowercase);
+        let name = lowered
+            .as_deref()
+            .map(|name| name.strip_suffix('.').unwrap_or(name));
+        let mut known = self
+            .index
+            .select(name)
+            .iter()
+            .filter_map(|found| self.keys.get(&found.fingerprint))
+            .peekable();
+        let first = known.peek().copied();
+        let fits =
+            |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        known
+            .find(fits)
+            .or(first)
+            .unwrap_or(&self.self_signed)
+            .clone()
+    }
+}
+
+fn certified(
+    certificate: &Certificate,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let key = certificate.key.der().clone_key();
+    CertifiedKey::from_der(certificate.chain.clone(), key, provider).map(Arc::new)
+}
+
+/// Answers handshakes of one worker by the snapshot that the worker has.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    // One thread asks and sets it: the lock is never waited for.
+    current: Mutex<Arc<ServerCertificates>>,
+}
+
+impl Resolver {
+    pub(crate) fn new(certificates: Arc<ServerCertificates>) -> Arc<Self> {
+        Arc::new(Self {
+            current: Mutex::new(certificates),
+        })
+    }
+
+    pub(crate) fn set(&self, certificates: Arc<ServerCertificates>) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = certificates;
+    }
+}
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self
+            .current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Some(current.select(&hello))
+    }
+}

@@ -1,0 +1,148 @@
+//! What a worker remembers of one endpoint: its load, its open connections, its last failure.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Context;
+
+use crate::clock::{Clock, ticks};
+use crate::{http1, http2};
+
+/// Idle connections kept per endpoint and worker.
+const IDLE: usize = 512;
+/// How long an endpoint that refused a connection is passed over while there are others.
+const SUSPECT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// One endpoint, as seen by one worker.
+pub(crate) struct EndpointState {
+    pub(crate) address: SocketAddr,
+    clock: Rc<Clock>,
+    in_flight: Cell<u32>,
+    suspect_until: Cell<u64>,
+    /// Set when the endpoint has left the snapshot: its connections are not kept.
+    removed: Cell<bool>,
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Option<http2::Connection>>,
+}
+
+struct Idle {
+    connection: http1::Connection,
+    since: u64,
+}
+
+impl EndpointState {
+    pub(crate) fn new(address: SocketAddr, clock: Rc<Clock>) -> Rc<Self> {
+        Rc::new(Self {
+            address,
+            clock,
+            in_flight: Cell::new(0),
+            suspect_until: Cell::new(0),
+            removed: Cell::new(false),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+        })
+    }
+
+    /// Requests that it is working on for this worker.
+    pub(crate) fn load(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Whether it refused a connection lately.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect_until.get() > self.clock.now()
+    }
+
+    /// It refused a connection.
+    pub(crate) fn suspect(&self) {
+        self.suspect_until.set(self.clock.now() + ticks(SUSPECT));
+    }
+
+    /// It accepted one.
+    pub(crate) fn trust(&self) {
+        self.suspect_until.set(0);
+    }
+
+    /// A usable connection and how many ticks it lay idle. The newest is taken, so that a surplus grows old.
+    pub(crate) fn take_idle(&self, cx: &mut Context<'_>) -> Option<(http1::Connection, u64)> {
+        loop {
+            let mut idle = self.idle.borrow_mut().pop()?;
+            if idle.connection.is_idle(cx) {
+                return Some((idle.connection, self.clock.now().saturating_sub(idle.since)));
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub(crate) fn put_idle(&self, connection: http1::Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if !self.removed.get() && idle.len() < IDLE {
+            idle.push(Idle {
+                connection,
+                since: self.clock.now(),
+            });
+        }
+    }
+
+    /// The connection that HTTP/2 requests share, if it can take one more.
+    pub(crate) fn shared(&self) -> Option<http2::Connection> {
+        self.shared
+            .borrow()
+            .as_ref()
+            .filter(|shared| shared.is_usable())
+            .cloned()
+    }
+
+    /// Lets later requests share a connection.
+    pub(crate) fn share(&self, connection: http2::Connection) {
+        if !self.removed.get() {
+            *self.shared.borrow_mut() = Some(connection);
+        }
+    }
+
+    /// Closes connections that lay idle for longer than `limit` ticks, or that the endpoint has closed.
+    pub(crate) fn sweep(&self, limit: u64) {
+        let oldest = self.clock.now().saturating_sub(limit);
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| idle.since >= oldest && idle.connection.is_idle_now());
+        let mut shared = self.shared.borrow_mut();
+        if shared.as_ref().is_some_and(|shared| !shared.is_usable()) {
+            *shared = None;
+        }
+    }
+
+    /// The endpoint has left the snapshot: requests in flight finish, nothing is kept.
+    pub(crate) fn remove(&self) {
+        self.removed.set(true);
+        self.idle.borrow_mut().clear();
+        *self.shared.borrow_mut() = None;
+    }
+
+    /// Connections kept for later.
+    pub(crate) fn idle_connections(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
+
+/// Counts one request for as long as it lives.
+pub(crate) struct InFlight(Rc<EndpointState>);
+
+impl InFlight {
+    pub(crate) fn new(endpoint: Rc<EndpointState>) -> Self {
+        endpoint.in_flight.set(endpoint.in_flight.get() + 1);
+        Self(endpoint)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0
+            .in_flight
+            .set(self.0.in_flight.get().saturating_sub(1));
+    }
+}

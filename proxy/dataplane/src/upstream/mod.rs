@@ -1,0 +1,11 @@
+//! Towards endpoints: what a worker remembers of each upstream, the choice among endpoints, pools, connecting.
+
+mod connect;
+mod endpoint;
+mod table;
+mod tls;
+
+pub(crate) use connect::{ConnectError, Stream, connect};
+pub(crate) use endpoint::{EndpointState, InFlight};
+pub(crate) use table::{UpstreamState, UpstreamTable};
+pub(crate) use tls::connector;

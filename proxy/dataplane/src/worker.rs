@@ -1,0 +1,391 @@
+//! A worker: one thread with its own runtime, listening sockets, pools and figures. Nothing on its request path is
+//! shared with another.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use tidegate_model::{RouteLabels, Timeouts};
+use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
+use tokio::sync::{oneshot, watch};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::access_log::LogWriter;
+use crate::clock::{Clock, TICK, ticks, within};
+use crate::downstream::{Downstream, End, ListenerFacts};
+use crate::head::Value;
+use crate::listen::{BoundAddress, ListenerProtocol};
+use crate::metrics::{RouteMetrics, WorkerMetrics};
+use crate::publish::{Current, Published};
+use crate::tls::Resolver;
+use crate::upstream::UpstreamTable;
+use crate::{http1, http2};
+
+/// How often idle connections to endpoints are looked through, in ticks.
+const SWEEP: u64 = 20;
+/// Pause after an accept that failed for want of something (file descriptors, memory).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a worker is made of; moved into its thread.
+pub(crate) struct Setup {
+    pub(crate) index: usize,
+    pub(crate) listeners: Vec<(BoundAddress, TcpListener)>,
+    pub(crate) published: watch::Receiver<Published>,
+    pub(crate) orders: watch::Receiver<Order>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) upstream_tls: TlsConnector,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access_log: Option<LogWriter>,
+    /// Client connections that it holds at once; more wait in the listen queue.
+    pub(crate) connections: usize,
+}
+
+/// What the data plane tells its workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Serve,
+    /// Stop accepting and let connections end, until this much time has passed.
+    Drain(Duration),
+}
+
+/// What a drain left of one worker's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections that ended by themselves.
+    pub finished: u64,
+    /// Connections that were cut at the deadline.
+    pub cut: u64,
+}
+
+/// One worker, as its connections see it.
+pub(crate) struct Worker {
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) upstreams: UpstreamTable,
+    pub(crate) upstream_tls: TlsConnector,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access_log: Option<LogWriter>,
+    tls: TlsAcceptor,
+    current: RefCell<Rc<Arc<Current>>>,
+    timeouts: Cell<Timeouts>,
+    /// By address of the labels, which are kept alive here.
+    routes: RefCell<HashMap<usize, (Arc<RouteLabels>, Arc<RouteMetrics>)>>,
+    draining: Cell<bool>,
+    open: Cell<usize>,
+    connections: usize,
+}
+
+impl Worker {
+    /// The snapshot in force. Cloned without touching anything that other threads touch.
+    pub(crate) fn current(&self) -> Rc<Arc<Current>> {
+        self.current.borrow().clone()
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.timeouts.get()
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The figures of a route.
+    pub(crate) fn route_metrics(&self, labels: &Arc<RouteLabels>) -> Arc<RouteMetrics> {
+        let key = Arc::as_ptr(labels).addr();
+        if let Some((_, metrics)) = self.routes.borrow().get(&key) {
+            return metrics.clone();
+        }
+        let metrics = self.metrics.route(labels);
+        self.routes
+            .borrow_mut()
+            .insert(key, (labels.clone(), metrics.clone()));
+        metrics
+    }
+
+    /// Takes a new snapshot in force.
+    fn follow(&self, current: Arc<Current>, resolver: &Resolver) {
+        resolver.set(current.certificates.clone());
+        self.upstreams.follow(&current.snapshot);
+        self.timeouts.set(current.snapshot.policy.timeouts);
+        *self.current.borrow_mut() = Rc::new(current);
+        // Labels that only this cache still holds are those of routes that are gone.
+        self.routes
+            .borrow_mut()
+            .retain(|_, (labels, _)| Arc::strong_count(labels) > 2);
+        let routes = self.routes.borrow();
+        let live: hashbrown::HashSet<&RouteLabels> =
+            routes.values().map(|(labels, _)| &**labels).collect();
+        self.metrics.retain_routes(|labels| live.contains(labels));
+    }
+
+    fn opened(&self) {
+        self.open.set(self.open.get() + 1);
+        self.metrics.open.set(self.open.get() as u64);
+    }
+
+    fn closed(&self) {
+        self.open.set(self.open.get().saturating_sub(1));
+        self.metrics.open.set(self.open.get() as u64);
+    }
+}
+
+/// Counts a connection for as long as it lives, a panic of its task included.
+struct Open(Rc<Worker>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.closed();
+    }
+}
+
+/// Starts a worker's thread. The report comes when it has drained.
+pub(crate) fn spawn(setup: Setup) -> io::Result<oneshot::Receiver<DrainReport>> {
+    let (report, drained) = oneshot::channel();
+    let (started, start) = std::sync::mpsc::sync_channel(1);
+    std::thread::Builder::new()
+        .name(format!("worker-{}", setup.index))
+        .spawn(move || {
+            let built = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default());
+            match built {
+                Ok(runtime) => {
+                    // Whoever started this thread, or waits for its report, may be gone; serving goes on.
+                    let _ = started.send(Ok(()));
+                    let _ = report.send(runtime.block_on(run(setup)));
+                }
+                Err(error) => _ = started.send(Err(error)),
+            }
+        })?;
+    start.recv().map_err(io::Error::other)??;
+    Ok(drained)
+}
+
+async fn run(mut setup: Setup) -> DrainReport {
+    let Some(first) = first_snapshot(&mut setup.published, &mut setup.orders).await else {
+        return DrainReport::default();
+    };
+    let clock = Clock::new();
+    let worker = Rc::new(Worker {
+        upstreams: UpstreamTable::new(clock.clone(), seed(setup.index)),
+        clock,
+        upstream_tls: setup.upstream_tls,
+        metrics: setup.metrics,
+        access_log: setup.access_log,
+        tls: setup.tls,
+        timeouts: Cell::new(first.snapshot.policy.timeouts),
+        current: RefCell::new(Rc::new(first.clone())),
+        routes: RefCell::default(),
+        draining: Cell::new(false),
+        open: Cell::new(0),
+        connections: setup.connections,
+    });
+    setup.resolver.set(first.certificates.clone());
+    let mut accepting = Vec::new();
+    for (bound, socket) in setup.listeners {
+        let port =
+            Value::from_str(&bound.address.port().to_string()).unwrap_or(Value::from_static("0"));
+        let facts = Rc::new(ListenerFacts {
+            protocol: bound.protocol,
+            port,
+        });
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => accepting.push(tokio::task::spawn_local(accept(
+                worker.clone(),
+                facts,
+                socket,
+            ))),
+            Err(error) => {
+                tracing::error!(address = %bound.address, %error, "cannot accept connections")
+            }
+        }
+    }
+    tokio::task::spawn_local(keep_time(worker.clone()));
+    let deadline = follow(&worker, setup.published, setup.orders, &setup.resolver).await;
+    // Dropping the sockets is what stops new connections: nothing that was accepted is lost.
+    for task in accepting {
+        task.abort();
+        let _ = task.await;
+    }
+    drain(&worker, deadline).await
+}
+
+async fn first_snapshot(
+    published: &mut watch::Receiver<Published>,
+    orders: &mut watch::Receiver<Order>,
+) -> Option<Arc<Current>> {
+    tokio::select! {
+        first = published.wait_for(Option::is_some) => first.ok().and_then(|first| (*first).clone()),
+        _ = orders.wait_for(|order| *order != Order::Serve) => None,
+    }
+}
+
+/// Follows snapshots until the order to drain, and returns its deadline.
+async fn follow(
+    worker: &Rc<Worker>,
+    mut published: watch::Receiver<Published>,
+    mut orders: watch::Receiver<Order>,
+    resolver: &Resolver,
+) -> Duration {
+    // A snapshot may have come between the first and here.
+    published.mark_changed();
+    loop {
+        tokio::select! {
+            changed = published.changed() => {
+                if changed.is_err() {
+                    return Duration::ZERO;
+                }
+                let latest = published.borrow_and_update().clone();
+                if let Some(latest) = latest {
+                    worker.follow(latest, resolver);
+                }
+            }
+            order = orders.wait_for(|order| *order != Order::Serve) => {
+                return match order.as_deref() {
+                    Ok(Order::Drain(deadline)) => *deadline,
+                    _ => Duration::ZERO,
+                };
+            }
+        }
+    }
+}
+
+async fn drain(worker: &Rc<Worker>, deadline: Duration) -> DrainReport {
+    let before = worker.open.get();
+    worker.draining.set(true);
+    worker.clock.wake_all();
+    let finished = async {
+        while worker.open.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let _ = tokio::time::timeout(deadline, finished).await;
+    let left = worker.open.get();
+    if let Some(log) = &worker.access_log {
+        log.flush();
+    }
+    DrainReport {
+        finished: before.saturating_sub(left) as u64,
+        cut: left as u64,
+    }
+}
+
+/// Deadlines, idle connections and the access log, ten times a second.
+async fn keep_time(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut until_sweep = SWEEP;
+    loop {
+        interval.tick().await;
+        worker.clock.tick();
+        if let Some(log) = &worker.access_log {
+            log.flush();
+        }
+        until_sweep -= 1;
+        if until_sweep == 0 {
+            until_sweep = SWEEP;
+            worker
+                .upstreams
+                .sweep(ticks(worker.timeouts().upstream_idle));
+            worker
+                .metrics
+                .upstream_idle
+                .set(worker.upstreams.idle_connections() as u64);
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, facts: Rc<ListenerFacts>, socket: tokio::net::TcpListener) {
+    loop {
+        if worker.open.get() >= worker.connections {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        }
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                worker.opened();
+                let open = Open(worker.clone());
+                let facts = facts.clone();
+                match facts.protocol {
+                    ListenerProtocol::Http => {
+                        worker.metrics.accepted_http.add(1);
+                        tokio::task::spawn_local(plain(open, facts, stream, peer));
+                    }
+                    ListenerProtocol::Https => {
+                        worker.metrics.accepted_https.add(1);
+                        tokio::task::spawn_local(encrypted(open, facts, stream, peer));
+                    }
+                }
+            }
+            Err(error) => {
+                worker.metrics.accept_failures.add(1);
+                if !is_of_one_connection(&error) {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Errors of a connection that was gone before it was accepted; the next one may be well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut
+    )
+}
+
+async fn plain(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
+    let downstream = Downstream::new(open.0.clone(), facts, peer);
+    let end = http1::serve(downstream.clone(), stream).await;
+    finish(&downstream, end);
+}
+
+async fn encrypted(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
+    let worker = &open.0;
+    let shaken = {
+        let timer = worker.clock.timer();
+        timer.set(worker.timeouts().handshake);
+        within(&timer, worker.tls.accept(stream)).await
+    };
+    let Ok(Ok(stream)) = shaken else {
+        worker.metrics.handshakes_failed.add(1);
+        return;
+    };
+    let session = stream.get_ref().1;
+    match session.handshake_kind() {
+        Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
+        _ => worker.metrics.handshakes_full.add(1),
+    }
+    let is_http2 = session.alpn_protocol() == Some(b"h2");
+    let downstream = Downstream::new(worker.clone(), facts, peer);
+    let end = if is_http2 {
+        http2::serve(downstream.clone(), stream).await
+    } else {
+        http1::serve(downstream.clone(), stream).await
+    };
+    finish(&downstream, end);
+}
+
+fn finish(downstream: &Downstream, end: End) {
+    if end == End::TimedOut {
+        downstream.worker.metrics.timed_out.add(1);
+    }
+    // A tunnel that was never begun holds its own connection: let go of it.
+    drop(downstream.take_tunnel());
+}
+
+/// A course of its own for each worker's random choices.
+fn seed(index: usize) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(index)
+}
