@@ -19,14 +19,16 @@ pub(super) struct Load {
 /// Reads the output of `wrk --latency`.
 pub(super) fn of_wrk(text: &str) -> Result<Load> {
     let understood = || -> Option<Load> {
+        // Percentages stand in the statistics above it as well.
+        let (_, distribution) = text.split_once("Latency Distribution")?;
         let sockets = after(text, "Socket errors:").unwrap_or_default();
         let statuses = after(text, "Non-2xx or 3xx responses:").unwrap_or_default();
         let counts = sockets.split(&[' ', ','][..]).chain(statuses.split(' '));
         Some(Load {
             requests: before(text, " requests in ")?.parse().ok()?,
             rate: after(text, "Requests/sec:")?.trim().parse().ok()?,
-            middle: milliseconds(after(text, "50%")?.trim())?,
-            high: milliseconds(after(text, "99%")?.trim())?,
+            middle: milliseconds(after(distribution, "50%")?.trim())?,
+            high: milliseconds(after(distribution, "99%")?.trim())?,
             errors: counts.filter_map(|word| word.parse::<u64>().ok()).sum(),
         })
     };
@@ -84,6 +86,7 @@ mod tests {
     #[test]
     fn wrk_is_understood() {
         let text = "Running 1s test @ http://127.0.0.1:8080/\n  1 threads and 64 connections\n  \
+            Thread Stats   Avg      Stdev     Max   +/- Stdev\n    Latency     5.26ms    7.41ms  93.50ms   89.99%\n  \
             Latency Distribution\n     50%  850.00us\n     75%    1.10ms\n     99%    2.50ms\n  \
             30000 requests in 1.00s, 7.00MB read\n  Socket errors: connect 1, read 2, write 0, timeout 3\n  \
             Non-2xx or 3xx responses: 4\nRequests/sec:  29990.50\nTransfer/sec:      6.99MB\n";

@@ -15,10 +15,7 @@ pub(super) fn describe(site: &Site, peers: &[Peer]) -> Vec<(&'static str, String
         ("Date", said("date", &["-u", "+%Y-%m-%d"])),
         ("CPU", cpu()),
         ("Memory", memory()),
-        (
-            "Kernel",
-            file("/proc/sys/kernel/osrelease").trim().to_owned(),
-        ),
+        ("Kernel", kernel()),
         ("Compiler", said("rustc", &["--version"])),
         ("Commit", commit()),
         ("Proxies", versions.collect::<Vec<_>>().join(", ")),
@@ -42,6 +39,13 @@ fn cpu() -> String {
         .filter(|line| line.starts_with("processor"))
         .count();
     format!("{} ({count} logical CPUs)", model.unwrap_or("unknown"))
+}
+
+/// The version alone; what follows a hyphen is the builder's own name for it.
+fn kernel() -> String {
+    let release = file("/proc/sys/kernel/osrelease");
+    let version = release.trim().split('-').next().unwrap_or_default();
+    format!("Linux {version}")
 }
 
 fn memory() -> String {
