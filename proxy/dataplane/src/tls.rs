@@ -130,7 +130,7 @@ impl ServerCertificates {
             {
                 Ok(key) => _ = keys.insert(certificate.fingerprint, key),
                 Err(error) => {
-                    tracing::error!(secret = %certificate.secret, %error, "certificate left out")
+                    tracing::error!(secret = %certificate.secret, %error, "certificate left out");
                 }
             }
         }

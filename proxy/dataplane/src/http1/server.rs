@@ -28,6 +28,7 @@ where
     builder
         .half_close(true)
         .max_headers(FIELDS)
+        .max_header_size(BUFFER)
         .max_buf_size(BUFFER);
     let shared = downstream.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {

@@ -1,0 +1,15 @@
+//! The data plane over real sockets, with snapshots written by hand: no Kubernetes anywhere.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod bodies;
+mod drain;
+mod faults;
+mod forwarding;
+mod hostile;
+mod support;
+mod tls;
+mod upgrade;
