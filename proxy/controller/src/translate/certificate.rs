@@ -60,8 +60,10 @@ pub(super) enum SecretError {
     ForeignBlock { block: usize, found: &'static str },
     #[error("'{CHAIN}' holds no PEM block 'CERTIFICATE'; put the certificate chain there")]
     NoCertificate,
-    #[error("certificate {block} of '{CHAIN}' cannot be read: {cause}")]
-    Certificate { block: usize, cause: String },
+    #[error(
+        "PEM block {block} of '{CHAIN}' is no X.509 certificate; put the chain there as the CA gave it"
+    )]
+    Certificate { block: usize },
     #[error(
         "the key algorithm of the certificate ({0}) is not supported; use RSA, ECDSA or Ed25519"
     )]
@@ -76,7 +78,9 @@ pub(super) enum SecretError {
     NoKey,
     #[error("'{KEY}' holds {0} private keys; keep the one that belongs to the certificate")]
     SeveralKeys(usize),
-    #[error("the private key in '{KEY}' cannot be used: {0}")]
+    #[error(
+        "the private key in '{KEY}' cannot be used: {0}; use a key for RSA (2048 to 8192 bits), ECDSA or Ed25519"
+    )]
     Key(String),
     #[error(
         "the private key in '{KEY}' does not belong to the first certificate of '{CHAIN}'; put the server's own \
@@ -233,10 +237,7 @@ fn parse_certificate<'a>(
     let parsed = X509Certificate::from_der(&chain[index]);
     parsed
         .map(|(_, certificate)| certificate)
-        .map_err(|error| SecretError::Certificate {
-            block: index + 1,
-            cause: error.to_string(),
-        })
+        .map_err(|_| SecretError::Certificate { block: index + 1 })
 }
 
 fn key_algorithm(leaf: &X509Certificate<'_>) -> Result<KeyAlgorithm, SecretError> {
@@ -262,10 +263,8 @@ fn check_pair(
         Err(TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             Err(SecretError::KeyMismatch)
         }
-        Err(TlsError::InvalidCertificate(error)) => Err(SecretError::Certificate {
-            block: 1,
-            cause: format!("{error:?}"),
-        }),
+        Err(TlsError::InvalidCertificate(_)) => Err(SecretError::Certificate { block: 1 }),
+        Err(TlsError::General(cause)) => Err(SecretError::Key(cause)),
         Err(error) => Err(SecretError::Key(error.to_string())),
     }
 }

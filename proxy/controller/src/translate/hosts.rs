@@ -153,7 +153,7 @@ impl Hosts {
                 .map(|(_, default)| default.clone()),
         };
         let tls = server_names.lists(host);
-        let known = self.named.contains(host) || tls || default.is_some();
+        let known = self.named.contains(host) || server_names.names(host) || default.is_some();
         let owner = default
             .as_ref()
             .and_then(|route| route.labels.ingress.clone());
@@ -215,25 +215,29 @@ fn conflict(shadowed: &Shadowed, ingresses: &Ingresses) -> Vec<Problem> {
             derived.shape.field_at(route.rank.position)
         })
     };
-    let by_whom = if loser.rank.object == winner.rank.object {
-        format!(
-            "by {} of the same Ingress, which comes first",
-            field(winner)
-        )
-    } else if loser.rank.created == winner.rank.created {
-        format!(
-            "by Ingress {}, which is as old and comes first by namespace and name",
-            winner.rank.object
-        )
+    let whose = if loser.rank.object == winner.rank.object {
+        format!("{} of this Ingress", field(winner))
     } else {
-        format!("by Ingress {}, which is older", winner.rank.object)
+        format!("Ingress {}", winner.rank.object)
+    };
+    let why = if loser.path != winner.path {
+        format!(
+            "has '{}', which matches the same and is longer",
+            winner.path.as_str()
+        )
+    } else if loser.rank.object == winner.rank.object {
+        "has the same path and comes first".to_owned()
+    } else if loser.rank.created == winner.rank.created {
+        "has the same path and comes first by namespace and name".to_owned()
+    } else {
+        "has the same path and is older".to_owned()
     };
     let mut report = Report::about("Ingress", &loser.rank.object);
     report.warning(
         Reason::RouteConflict,
         field(loser),
         format!(
-            "the path '{}' ({:?}) of host '{}' is already taken {by_whom} and served; remove one of the two",
+            "'{}' ({:?}) of host '{}' gets no requests: {whose} {why}; remove one of the two",
             loser.path.as_str(),
             loser.path.kind(),
             loser.host,

@@ -16,14 +16,8 @@ impl<K> Default for Index<K> {
 
 impl<K: Ord + Clone> Index<K> {
     pub(super) fn link(&mut self, key: &K, ingress: &NamespacedName) {
-        match self.0.get_mut(key) {
-            Some(ingresses) => _ = ingresses.insert(ingress.clone()),
-            None => {
-                _ = self
-                    .0
-                    .insert(key.clone(), BTreeSet::from([ingress.clone()]))
-            }
-        }
+        let ingresses = self.0.entry(key.clone()).or_default();
+        ingresses.insert(ingress.clone());
     }
 
     pub(super) fn unlink(&mut self, key: &K, ingress: &NamespacedName) {

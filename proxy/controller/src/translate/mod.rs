@@ -412,3 +412,6 @@ fn relink(
         index.link(key, ingress);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,9 +85,14 @@ impl ServerNames {
         turned
     }
 
+    /// Whether a host is listed under some `spec.tls` as it is written.
+    pub(super) fn names(&self, host: &HostPattern) -> bool {
+        self.claimed.contains(host)
+    }
+
     /// Whether a host is listed under some `spec.tls`, itself or by a wildcard.
     pub(super) fn lists(&self, host: &HostPattern) -> bool {
-        self.claimed.contains(host)
+        self.names(host)
             || wildcard_above(host).is_some_and(|wildcard| self.claimed.contains(&wildcard))
     }
 
@@ -166,7 +171,7 @@ impl ServerNames {
         let pool = candidates
             .into_iter()
             .filter(|candidate| !any_valid || valid(candidate.offer, now));
-        rank(host, pool.collect())
+        rank(host, &pool.collect::<Vec<_>>())
     }
 
     /// What the Ingresses bring for a host, by age.
@@ -194,13 +199,10 @@ impl ServerNames {
 }
 
 /// The first Ingress serves, with one certificate of each key type. Whoever brings another one is told.
-fn rank(
-    host: &HostPattern,
-    candidates: Vec<Candidate<'_>>,
-) -> (Vec<Arc<Certificate>>, Vec<Problem>) {
+fn rank(host: &HostPattern, candidates: &[Candidate<'_>]) -> (Vec<Arc<Certificate>>, Vec<Problem>) {
     let mut served: BTreeMap<KeyAlgorithm, &Candidate<'_>> = BTreeMap::new();
     let mut problems = Vec::new();
-    for candidate in &candidates {
+    for candidate in candidates {
         let algorithm = candidate.offer.algorithm;
         let winner = candidates
             .first()
@@ -211,8 +213,8 @@ fn rank(
             continue;
         };
         let fingerprint = candidate.offer.certificate.fingerprint;
-        let known = |other: &&Candidate<'_>| other.offer.certificate.fingerprint == fingerprint;
-        if !served.values().any(|other| known(&other)) {
+        let known = |other: &Candidate<'_>| other.offer.certificate.fingerprint == fingerprint;
+        if !served.values().any(|other| known(other)) {
             problems.extend(conflict(host, candidate, winner));
         }
     }
