@@ -69,7 +69,7 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let workers_started = readiness.guard("workers");
 
     let bound = tidegate_dataplane::bind(settings.dataplane)
-        .map_err(|error| anyhow::anyhow!("{error}; {}", bind_remedy(&error)))?;
+        .map_err(|error| anyhow::anyhow!("{error}; {}", remedy(error.source.kind())))?;
     let addresses = bound.addresses().to_vec();
     let admin = settings.admin.map(admin::bind).transpose()?;
 
@@ -107,17 +107,6 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         readiness,
         serving,
     })
-}
-
-fn bind_remedy(error: &tidegate_dataplane::BindError) -> &'static str {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return remedy(io.kind());
-        }
-        source = cause.source();
-    }
-    remedy(std::io::ErrorKind::Other)
 }
 
 /// What to do when listening failed so.

@@ -41,7 +41,7 @@ Examples:
   tidegate serve --manifests a/ --manifests b.yaml --http 80 --http 127.0.0.1:8000 --https off
   tidegate serve --config /etc/tidegate/settings.yaml --access-log json
 
-A settings file has the keys http, https, admin, workers, manifests, ingressClass, watchIngressWithoutClass, selector, \
+A settings file has the keys http, https, admin, workers, maxConnections, manifests, ingressClass, watchIngressWithoutClass, selector, \
 namespaces, defaultBackend, defaultCertificate, sslRedirect, trustedProxies, timeouts, accessLog, log and resolver:
   http: [80, \"127.0.0.1:8000\"]
   https: 443
@@ -144,6 +144,11 @@ pub(crate) struct ServeFlags {
     /// Worker threads [default: one for each core]
     #[arg(long, value_name = "N", env = "TIDEGATE_WORKERS")]
     pub(crate) workers: Option<NonZeroUsize>,
+
+    /// Connections of clients held at once, over all workers; more wait in the listen queue [default: 65536, or fewer
+    /// when the limit of open files (`ulimit -Hn`) is low]
+    #[arg(long, value_name = "N", env = "TIDEGATE_MAX_CONNECTIONS")]
+    pub(crate) max_connections: Option<NonZeroUsize>,
 
     /// Settings file (YAML)
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]

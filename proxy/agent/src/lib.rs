@@ -8,6 +8,7 @@ mod check;
 mod cli;
 mod clock;
 pub mod demo;
+mod limits;
 mod logging;
 mod metrics;
 mod output;
@@ -69,7 +70,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(flags) => serve::run(flags),
         Command::Check(flags) => check::run(flags),
-        Command::Demo(flags) => demo::run(flags),
+        Command::Demo(flags) => demo::run(&flags),
         Command::Completions { shell } => output::completions(shell),
     };
     outcome.unwrap_or_else(|failure| {

@@ -10,12 +10,13 @@ use tracing::{error, info, warn};
 use crate::app::{self, Running};
 use crate::cli::ServeFlags;
 use crate::settings::Settings;
-use crate::{Failure, logging};
+use crate::{Failure, limits, logging};
 
 /// Serves until a signal ends it.
 pub(crate) fn run(flags: ServeFlags) -> Result<ExitCode, Failure> {
     let settings = Settings::for_serving(flags).map_err(Failure::usage)?;
     logging::start(&settings.log)?;
+    limits::raise_open_files();
     let code = runtime()?.block_on(serve(settings))?;
     Ok(code)
 }

@@ -46,7 +46,7 @@ pub struct Echo {
 /// A running backend on a port of loopback; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Backend {
-    name: &'static str,
+    name: Arc<str>,
     address: SocketAddr,
     accepting: JoinHandle<()>,
 }
@@ -56,21 +56,23 @@ impl Backend {
     ///
     /// # Errors
     /// When no port can be bound.
-    pub async fn start(name: &'static str) -> anyhow::Result<Self> {
+    pub async fn start(name: impl Into<Arc<str>>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")
             .await
             .context("cannot start an example backend on 127.0.0.1")?;
         let address = listener.local_addr().context("example backend")?;
+        let name = name.into();
+        let accepting = tokio::spawn(accept(listener, name.clone()));
         Ok(Self {
             name,
             address,
-            accepting: tokio::spawn(accept(listener, name)),
+            accepting,
         })
     }
 
     /// What it calls itself.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where it listens.
@@ -85,8 +87,7 @@ impl Drop for Backend {
     }
 }
 
-async fn accept(listener: TcpListener, name: &'static str) {
-    let name: Arc<str> = name.into();
+async fn accept(listener: TcpListener, name: Arc<str>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, most likely: wait for some to be closed.

@@ -19,7 +19,7 @@ use tidegate_model::{Policy, RedirectPolicy};
 use crate::app::{self, Running};
 use crate::cli::DemoFlags;
 use crate::settings::{Listen, LogSettings, Settings};
-use crate::{Failure, logging, output, serve};
+use crate::{Failure, limits, logging, output, serve};
 
 use backend::Backend;
 use manifests::Folder;
@@ -30,7 +30,7 @@ const HTTPS_PORT: u16 = 8443;
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs the demo: the tour with `--once`, else until a signal ends it.
-pub(crate) fn run(flags: DemoFlags) -> Result<ExitCode, Failure> {
+pub(crate) fn run(flags: &DemoFlags) -> Result<ExitCode, Failure> {
     let http = address("--http", flags.http, HTTP_PORT)?;
     let https = address("--https", flags.https, HTTPS_PORT)?;
     // The tour breaks things on purpose: its table tells more than warnings would.
@@ -40,7 +40,7 @@ pub(crate) fn run(flags: DemoFlags) -> Result<ExitCode, Failure> {
         ..LogSettings::default()
     })?;
     let code = serve::runtime()?.block_on(async {
-        let demo = Demo::start(&flags, http, https).await?;
+        let demo = Demo::start(flags, http, https).await?;
         match flags.once {
             true => demo.tour().await,
             false => demo.follow().await,
@@ -180,6 +180,7 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
             https: vec![ListenAddress::Socket(https)],
             workers: NonZeroUsize::MIN,
             access_log: AccessLog::Off,
+            max_connections: limits::default_connections(),
         },
         admin: Some(ListenAddress::Socket((Ipv4Addr::LOCALHOST, 0).into())),
         manifests: vec![folder.path().to_owned()],

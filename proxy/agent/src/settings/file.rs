@@ -45,6 +45,7 @@ pub(crate) struct File {
     pub(crate) https: Option<Scalars>,
     pub(crate) admin: Option<Scalar>,
     pub(crate) workers: Option<Scalar>,
+    pub(crate) max_connections: Option<Scalar>,
     pub(crate) manifests: Option<Scalars>,
     pub(crate) ingress_class: Option<Scalars>,
     pub(crate) watch_ingress_without_class: Option<Scalar>,

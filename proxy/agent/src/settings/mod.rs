@@ -15,6 +15,7 @@ use tidegate_dataplane::{AccessLog, ListenAddress};
 use tidegate_model::{Policy, RedirectPolicy, Timeouts};
 
 use crate::cli::{CheckFlags, ClassFlags, ServeFlags};
+use crate::limits;
 
 pub use file::FileError;
 pub(crate) use file::{File, Scalar, Scalars};
@@ -136,6 +137,12 @@ impl Settings {
             ListenAddress::Port(443),
         )?;
         let workers = one("workers", flags.workers, file.workers.as_ref(), workers)?;
+        let max_connections = one(
+            "maxConnections",
+            flags.max_connections,
+            file.max_connections.as_ref(),
+            max_connections,
+        )?;
         let access_log = one(
             "accessLog",
             flags.access_log.map(Into::into),
@@ -158,6 +165,7 @@ impl Settings {
                 https,
                 workers: workers.unwrap_or_else(cores),
                 access_log: access_log.unwrap_or_default(),
+                max_connections: max_connections.unwrap_or_else(limits::default_connections),
             },
             admin: admin(flags.admin, file.admin.as_ref())?,
             manifests,
@@ -348,6 +356,11 @@ fn admin(
 fn workers(text: &str) -> Result<NonZeroUsize, String> {
     text.parse()
         .map_err(|_| "write how many worker threads, at least 1".to_owned())
+}
+
+fn max_connections(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse()
+        .map_err(|_| "write how many connections of clients, at least 1".to_owned())
 }
 
 /// As many as the process may use cores.

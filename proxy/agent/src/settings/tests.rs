@@ -69,6 +69,7 @@ http: [80, '127.0.0.1:8000']
 https: '[::1]:8443'
 admin: off
 workers: 3
+maxConnections: 1000
 manifests: [a, b]
 ingressClass: internal
 watchIngressWithoutClass: true
@@ -87,6 +88,7 @@ resolver: {servers: [10.96.0.10, '127.0.0.1:5353']}
     assert_eq!(settings.dataplane.http.len(), 2);
     assert_eq!(settings.admin, None);
     assert_eq!(settings.dataplane.workers.get(), 3);
+    assert_eq!(settings.dataplane.max_connections.get(), 1000);
     assert_eq!(settings.manifests.len(), 2);
     assert!(settings.translation.watch_ingress_without_class);
     assert!(settings.translation.namespaces.contains("shop"));
