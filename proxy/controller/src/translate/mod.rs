@@ -1,6 +1,6 @@
 //! Objects to what is served: pure, total, and no more work than a change needs.
 //!
-//! Each Ingress becomes a [`Derived`] part by itself; hosts, server names and upstreams are put together from these
+//! Each Ingress becomes a derived part by itself; hosts, server names and upstreams are put together from these
 //! parts. Reverse indexes say which parts a change touches, and only those are made again.
 
 mod annotation;
