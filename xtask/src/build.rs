@@ -1,4 +1,4 @@
-//! Building a program of the workspace and finding it.
+//! Building the proxy and finding the program.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -6,27 +6,61 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::metadata::Metadata;
 use crate::process;
 
-/// One message of `cargo build --message-format=json`, as far as it is used here.
+/// The crate, and the program that it makes.
+const PROXY: &str = "tidegate";
+
+/// One message of cargo with `--message-format=json`, as far as it is used here.
 #[derive(Debug, Deserialize)]
 struct Artifact {
+    target: Target,
+    profile: Profile,
     executable: Option<PathBuf>,
 }
 
-/// Builds with these arguments and says where the program is; the last one when there are several.
-pub(crate) fn executable(arguments: &[&str]) -> Result<PathBuf> {
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Profile {
+    /// Whether it is the tests of the target, and not the target itself.
+    test: bool,
+}
+
+/// Builds the proxy as users do.
+pub(crate) fn release() -> Result<PathBuf> {
+    program(&["build", "--release", "--package", PROXY])
+}
+
+/// Builds the proxy as its integration tests have it, so that nothing is compiled only for this.
+pub(crate) fn as_tested() -> Result<PathBuf> {
+    let metadata = Metadata::load()?;
+    let targets = metadata
+        .members()
+        .filter(|package| package.name == PROXY)
+        .flat_map(|package| &package.targets);
+    let test = targets
+        .into_iter()
+        .find(|target| target.is_test())
+        .with_context(|| format!("{PROXY} has no integration test any more"))?;
+    program(&["test", "--workspace", "--no-run", "--test", &test.name])
+}
+
+fn program(arguments: &[&str]) -> Result<PathBuf> {
     let mut command = process::cargo();
     command
         .stderr(Stdio::inherit())
-        .arg("build")
         .args(arguments)
         .args(["--locked", "--message-format=json-render-diagnostics"]);
     let messages = process::output(&mut command)?;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-        .filter_map(|artifact| artifact.executable)
-        .next_back()
-        .with_context(|| format!("cargo build {} built no program", arguments.join(" ")))
+        .filter(|artifact| artifact.target.name == PROXY && !artifact.profile.test)
+        .find_map(|artifact| artifact.executable)
+        .with_context(|| format!("cargo {} built no {PROXY}", arguments.join(" ")))
 }

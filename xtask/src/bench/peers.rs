@@ -262,5 +262,5 @@ impl Site {
 
 fn tidegate() -> Result<PathBuf> {
     say("building tidegate");
-    build::executable(&["--release", "--package=tidegate"])
+    build::release()
 }

@@ -90,10 +90,8 @@ struct Proxy {
 
 impl Proxy {
     fn build() -> Result<Self> {
-        // Built as the tests build it, so that nothing is compiled twice.
-        let program = build::executable(&["--workspace", "--bin=tidegate"])?;
         Ok(Self {
-            program,
+            program: build::as_tested()?,
             help: BTreeMap::new(),
         })
     }
