@@ -1,17 +1,19 @@
-//! The index that finds a request's route: one look-up by host, then one step per path element.
+//! The index that finds a request's route: one look-up by host, then one by path.
 //!
 //! Precedence (networking.k8s.io/v1 `IngressRule` and `HTTPIngressPath`): an exact host before its wildcard before any
 //! host; within a host an Exact path before the longest Prefix. Where a more precise host has no matching path, the
 //! next one is asked. When no rule matches at all, default backends answer in the same order of hosts, and last the
 //! controller's own.
 
+mod paths;
+
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashMap;
 
-use crate::{HostPattern, Hostname, PathKind, Route, host::parent};
+use self::paths::PathIndex;
+use crate::{HostPattern, Hostname, Route, host::parent};
 
 /// Every route, indexed.
 #[derive(Clone, Debug, Default)]
@@ -98,52 +100,11 @@ pub struct Shadowed {
 }
 
 /// The routes of one host.
-///
-/// Paths stand in one hash table of tree nodes, keyed by parent node and element, so a look-up takes one probe per
-/// element however many paths there are.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualHost {
-    root: Node,
-    nodes: HashMap<Edge, Node>,
+    paths: PathIndex,
     default: Option<Arc<Route>>,
     tls: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Node {
-    /// 0 for the root.
-    id: u32,
-    exact: Option<Arc<Route>>,
-    prefix: Option<Arc<Route>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Edge {
-    parent: u32,
-    element: Box<str>,
-}
-
-/// An [`Edge`] to look up, borrowed.
-#[derive(Hash)]
-struct EdgeRef<'a> {
-    parent: u32,
-    element: &'a str,
-}
-
-impl Hash for Edge {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        EdgeRef {
-            parent: self.parent,
-            element: &self.element,
-        }
-        .hash(state);
-    }
-}
-
-impl Equivalent<Edge> for EdgeRef<'_> {
-    fn equivalent(&self, edge: &Edge) -> bool {
-        self.parent == edge.parent && *self.element == *edge.element
-    }
 }
 
 impl VirtualHost {
@@ -158,85 +119,29 @@ impl VirtualHost {
         tls: bool,
     ) -> (Self, Vec<Shadowed>) {
         routes.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| a.rank.cmp(&b.rank)));
-        let mut host = Self {
-            default,
-            tls,
-            ..Self::default()
-        };
+        let mut paths = PathIndex::for_routes(routes.len());
         let mut shadowed = Vec::new();
-        for route in routes {
-            let node = host.node(&route);
-            let slot = match route.path.kind() {
-                PathKind::Exact => &mut node.exact,
-                PathKind::Prefix => &mut node.prefix,
-            };
-            match slot {
-                Some(winner) => shadowed.push(Shadowed {
-                    loser: route,
-                    winner: winner.clone(),
-                }),
-                None => *slot = Some(route),
+        for loser in routes {
+            if let Some(winner) = paths.insert(&loser) {
+                shadowed.push(Shadowed { loser, winner });
             }
         }
+        let host = Self {
+            paths,
+            default,
+            tls,
+        };
         (host, shadowed)
-    }
-
-    /// The node for a route's path, made if need be.
-    fn node(&mut self, route: &Route) -> &mut Node {
-        let mut edge = None;
-        let mut parent = self.root.id;
-        for element in route.path.elements() {
-            let next = u32::try_from(self.nodes.len() + 1).unwrap_or(u32::MAX);
-            let key = Edge {
-                parent,
-                element: element.into(),
-            };
-            parent = self
-                .nodes
-                .entry(key.clone())
-                .or_insert_with(|| Node {
-                    id: next,
-                    ..Node::default()
-                })
-                .id;
-            edge = Some(key);
-        }
-        match edge {
-            Some(edge) => self.nodes.entry(edge).or_default(),
-            None => &mut self.root,
-        }
     }
 
     /// The route whose rule matches the path best; default backends are not asked.
     pub fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        let mut best = self.root.prefix.as_ref();
-        if self.nodes.is_empty() {
-            return best;
-        }
-        let Some(rest) = path.strip_prefix('/') else {
-            return best;
-        };
-        let mut parent = self.root.id;
-        let mut elements = rest.split('/').peekable();
-        while let Some(element) = elements.next() {
-            let Some(node) = self.nodes.get(&EdgeRef { parent, element }) else {
-                return best;
-            };
-            if elements.peek().is_none() && node.exact.is_some() {
-                return node.exact.as_ref();
-            }
-            best = node.prefix.as_ref().or(best);
-            parent = node.id;
-        }
-        best
+        self.paths.find(path)
     }
 
     /// Every route that can be reached, in order of precedence.
     pub fn routes(&self) -> Vec<&Arc<Route>> {
-        let nodes = self.nodes.values().chain([&self.root]);
-        let mut routes: Vec<_> = nodes
-            .flat_map(|node| node.exact.iter().chain(&node.prefix))
-            .collect();
+        let mut routes = self.paths.routes();
         routes.sort_by(|a, b| a.path.cmp(&b.path));
         routes
     }

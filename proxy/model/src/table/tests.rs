@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{NamespacedName, PathMatch, RouteLabels, RouteRank, Target, TlsRedirect, UnixTime};
+use crate::{
+    NamespacedName, PathKind, PathMatch, RouteLabels, RouteRank, Target, TlsRedirect, UnixTime,
+};
 
 fn route(host: &str, kind: PathKind, path: &str, created: i64) -> Arc<Route> {
     let object = NamespacedName::new("default", format!("{host}{path}{created}"));
@@ -157,6 +159,21 @@ proptest! {
         let table = table(&routes);
         let found = table.find(&host, &path).route.map(|route| (&route.host, &route.path, &route.rank));
         let wanted = reference(&routes, &host, &path).map(|route| (&route.host, &route.path, &route.rank));
+        prop_assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn many_paths_of_one_host_answer_as_the_reference(
+        routes in prop::collection::vec(any_route(), 17..80),
+        path in prop_oneof![any_path(), "[/a-b*]{0,6}"],
+    ) {
+        let routes: Vec<_> = routes
+            .into_iter()
+            .map(|route| Arc::new(Route { host: HostPattern::Any, ..Route::clone(&route) }))
+            .collect();
+        let table = table(&routes);
+        let found = table.find("h", &path).route.map(|route| (&route.path, &route.rank));
+        let wanted = reference(&routes, "h", &path).map(|route| (&route.path, &route.rank));
         prop_assert_eq!(found, wanted);
     }
 }
