@@ -340,3 +340,6 @@ async fn in_background<T: Send + 'static>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
