@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tidegate_model::Hostname;
+use tidegate_model::{Hostname, Problem, UnixTime};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 use crate::source::Update;
 use crate::{Change, Translation, Translator};
+
+/// Longest sleep towards a [recheck](Translation::recheck_at), so that a clock that is set is noticed.
+const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
 /// How long changes are gathered before they are translated together.
 #[derive(Clone, Copy, Debug)]
@@ -42,4 +46,155 @@ pub struct Channels {
 }
 
 /// Runs until the source ends.
-pub async fn run(_translator: Translator, _coalesce: Coalesce, _channels: Channels) {}
+pub async fn run(mut translator: Translator, coalesce: Coalesce, channels: Channels) {
+    let translate = |changes: Vec<Change>, now| translator.apply(changes, now);
+    Reconciler::new(translate, now, coalesce, channels)
+        .run()
+        .await;
+}
+
+/// The system clock.
+fn now() -> UnixTime {
+    match SystemTime::now().duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX)),
+        Err(before) => {
+            let seconds = i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX);
+            UnixTime(-seconds)
+        }
+    }
+}
+
+/// The loop's state. Translation and clock are handed in.
+struct Reconciler<T, C> {
+    translate: T,
+    clock: C,
+    coalesce: Coalesce,
+    channels: Channels,
+    /// Changes that are not translated yet.
+    gathered: Vec<Change>,
+    /// What the source says is wrong.
+    problems: Vec<Problem>,
+    recheck_at: Option<UnixTime>,
+}
+
+/// What the loop woke up for.
+enum Wake {
+    Update(Update),
+    Resolved(Vec<Change>),
+    /// The time is up that was waited for.
+    Time,
+    SourceEnded,
+}
+
+impl<T, C> Reconciler<T, C>
+where
+    T: FnMut(Vec<Change>, UnixTime) -> Translation,
+    C: Fn() -> UnixTime,
+{
+    fn new(translate: T, clock: C, coalesce: Coalesce, channels: Channels) -> Self {
+        Self {
+            translate,
+            clock,
+            coalesce,
+            channels,
+            gathered: Vec::new(),
+            problems: Vec::new(),
+            recheck_at: None,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            match self.wake(None).await {
+                Wake::Update(update) => {
+                    self.take(update);
+                    break;
+                }
+                Wake::Resolved(changes) => self.gathered.extend(changes),
+                Wake::Time => {}
+                Wake::SourceEnded => return,
+            }
+        }
+        self.publish();
+        while self.gather().await {
+            self.publish();
+        }
+    }
+
+    /// Waits until there is something to translate, and until what comes with it has come too. False when the source
+    /// has ended and nothing is left.
+    async fn gather(&mut self) -> bool {
+        let first = loop {
+            match self.wake(self.recheck_time()).await {
+                Wake::Update(update) => self.take(update),
+                Wake::Resolved(changes) => self.gathered.extend(changes),
+                Wake::Time if self.is_recheck_due() => return true,
+                Wake::Time => continue,
+                Wake::SourceEnded => return false,
+            }
+            break Instant::now();
+        };
+        let limit = first + self.coalesce.limit;
+        let mut last = first;
+        loop {
+            let until = limit.min(last + self.coalesce.quiet);
+            match self.wake(Some(until)).await {
+                Wake::Update(update) => self.take(update),
+                Wake::Resolved(changes) => self.gathered.extend(changes),
+                Wake::Time | Wake::SourceEnded => return true,
+            }
+            last = Instant::now();
+            if last >= limit {
+                return true;
+            }
+        }
+    }
+
+    async fn wake(&mut self, until: Option<Instant>) -> Wake {
+        let channels = &mut self.channels;
+        tokio::select! {
+            update = channels.updates.recv() => update.map_or(Wake::SourceEnded, Wake::Update),
+            Some(changes) = channels.resolutions.recv() => Wake::Resolved(changes),
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Wake::Time,
+        }
+    }
+
+    fn take(&mut self, update: Update) {
+        self.gathered.extend(update.changes);
+        self.problems = update.problems;
+    }
+
+    fn is_recheck_due(&self) -> bool {
+        self.recheck_at.is_some_and(|at| at <= (self.clock)())
+    }
+
+    /// When to look at the clock again.
+    fn recheck_time(&self) -> Option<Instant> {
+        let UnixTime(at) = self.recheck_at?;
+        let UnixTime(now) = (self.clock)();
+        let left = Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or_default());
+        Some(Instant::now() + left.min(CLOCK_CHECK))
+    }
+
+    fn publish(&mut self) {
+        let changes = std::mem::take(&mut self.gathered);
+        let now = (self.clock)();
+        let mut translation = (self.translate)(changes, now);
+        translation.problems.extend(self.problems.iter().cloned());
+        translation.problems.sort();
+        translation.problems.dedup();
+        // An edge that is not ahead would be rechecked without end.
+        self.recheck_at = translation.recheck_at.filter(|at| *at > now);
+        self.channels.names.send_if_modified(|names| {
+            let differs = *names != translation.names;
+            names.clone_from(&translation.names);
+            differs
+        });
+        self.channels
+            .published
+            .send_replace(Some(Arc::new(translation)));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,12 @@
 //! Where objects come from.
 
+mod catalog;
 pub mod directory;
+mod document;
+mod fault;
+mod field;
+mod follow;
+mod name;
 
 use tidegate_model::Problem;
 
