@@ -28,6 +28,13 @@ pub(crate) enum End {
     TimedOut,
 }
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Http1,
+    Http2,
+}
+
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -64,6 +71,7 @@ pub(crate) struct Downstream {
     pub(crate) peer: SocketAddr,
     /// The peer's address, as `X-Forwarded-For` has it.
     pub(crate) address: Value,
+    engine: Engine,
     timer: Timer,
     phase: Cell<Phase>,
     /// Exchanges that wait for an endpoint.
@@ -78,14 +86,19 @@ impl Downstream {
         worker: Rc<Worker>,
         listener: Rc<ListenerFacts>,
         peer: SocketAddr,
+        engine: Engine,
     ) -> Rc<Self> {
         let timer = worker.clock.timer();
-        timer.set(worker.timeouts().request_head);
+        timer.set(match engine {
+            Engine::Http1 => worker.timeouts().request_head,
+            Engine::Http2 => worker.timeouts().idle,
+        });
         let address = Value::from_str(&peer.ip().to_canonical().to_string());
         Rc::new(Self {
             listener,
             peer,
             address: address.unwrap_or(Value::from_static("unknown")),
+            engine,
             timer,
             phase: Cell::new(Phase::Idle),
             waiting: Cell::new(0),
@@ -99,31 +112,39 @@ impl Downstream {
     pub(crate) fn begin(&self) {
         self.waiting.set(self.waiting.get() + 1);
         self.open.set(self.open.get() + 1);
-        self.phase.set(Phase::Waiting);
-        self.timer.clear();
+        self.settle();
     }
 
     /// A response's head is there.
     pub(crate) fn answer(&self) {
         self.waiting.set(self.waiting.get().saturating_sub(1));
-        if self.waiting.get() == 0 && self.open.get() > 0 {
-            self.phase.set(Phase::Relaying);
-            self.timer.set(self.worker.timeouts().idle);
-        }
+        self.settle();
     }
 
-    /// An exchange ends before it had a response.
-    pub(crate) fn give_up(&self) {
-        self.waiting.set(self.waiting.get().saturating_sub(1));
-    }
-
-    /// An exchange is over.
+    /// An exchange that had a response is over.
     pub(crate) fn end(&self) {
         self.open.set(self.open.get().saturating_sub(1));
-        if self.open.get() == 0 {
-            self.phase.set(Phase::Idle);
-            self.timer.set(self.worker.timeouts().idle);
+        self.settle();
+    }
+
+    /// An exchange is over before it had a response.
+    pub(crate) fn give_up(&self) {
+        self.waiting.set(self.waiting.get().saturating_sub(1));
+        self.end();
+    }
+
+    /// Phase and deadline follow from what is open.
+    fn settle(&self) {
+        if self.waiting.get() > 0 {
+            self.phase.set(Phase::Waiting);
+            return self.timer.clear();
         }
+        self.phase.set(if self.open.get() > 0 {
+            Phase::Relaying
+        } else {
+            Phase::Idle
+        });
+        self.touch();
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -169,6 +190,8 @@ impl Downstream {
 
     fn read_some(&self) {
         match self.phase.get() {
+            // HTTP/2 has frames of its own between requests: they neither begin one nor keep the connection.
+            Phase::Idle if self.engine == Engine::Http2 => {}
             Phase::Idle => {
                 self.phase.set(Phase::Head);
                 self.timer.set(self.worker.timeouts().request_head);

@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::access_log::LogWriter;
 use crate::clock::{Clock, TICK, ticks, within};
-use crate::downstream::{Downstream, End, ListenerFacts};
+use crate::downstream::{Downstream, End, Engine, ListenerFacts};
 use crate::head::Value;
 use crate::listen::{BoundAddress, ListenerProtocol};
 use crate::metrics::{RouteMetrics, WorkerMetrics};
@@ -352,7 +352,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn plain(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
-    let downstream = Downstream::new(open.0.clone(), facts, peer);
+    let downstream = Downstream::new(open.0.clone(), facts, peer, Engine::Http1);
     let end = http1::serve(downstream.clone(), stream).await;
     finish(&downstream, end);
 }
@@ -373,12 +373,14 @@ async fn encrypted(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer
         Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
         _ => worker.metrics.handshakes_full.add(1),
     }
-    let is_http2 = session.alpn_protocol() == Some(b"h2");
-    let downstream = Downstream::new(worker.clone(), facts, peer);
-    let end = if is_http2 {
-        http2::serve(downstream.clone(), stream).await
-    } else {
-        http1::serve(downstream.clone(), stream).await
+    let engine = match session.alpn_protocol() {
+        Some(b"h2") => Engine::Http2,
+        _ => Engine::Http1,
+    };
+    let downstream = Downstream::new(worker.clone(), facts, peer, engine);
+    let end = match engine {
+        Engine::Http1 => http1::serve(downstream.clone(), stream).await,
+        Engine::Http2 => http2::serve(downstream.clone(), stream).await,
     };
     finish(&downstream, end);
 }

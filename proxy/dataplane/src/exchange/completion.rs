@@ -111,7 +111,8 @@ impl Drop for Completion {
         }
         if self.status == 0 {
             self.downstream.give_up();
+        } else {
+            self.downstream.end();
         }
-        self.downstream.end();
     }
 }
