@@ -10,6 +10,7 @@ mod drain;
 mod faults;
 mod forwarding;
 mod hostile;
+mod protocols;
 mod support;
 mod tls;
 mod upgrade;

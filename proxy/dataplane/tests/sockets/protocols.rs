@@ -1,0 +1,127 @@
+//! Endpoints that speak something other than HTTP/1.1 in plain text.
+
+use std::convert::Infallible;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use tidegate_model::Protocol;
+
+use crate::support::*;
+use crate::tls::client_config;
+
+/// An HTTP/2 endpoint in plain text that answers as gRPC does: a message, then trailers.
+async fn grpc_endpoint() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(
+                TokioIo::new(stream),
+                hyper::service::service_fn(grpc_answer),
+            ));
+        }
+    });
+    address
+}
+
+async fn grpc_answer(
+    request: Request<Incoming>,
+) -> Result<Response<impl hyper::body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
+    let authority = request.uri().authority().unwrap().to_string();
+    let te = request.headers().get("te").cloned().unwrap();
+    let sent = request.into_body().collect().await.unwrap().to_bytes();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    let body = Full::new(sent).with_trailers(async move { Some(Ok(trailers)) });
+    Ok(Response::builder()
+        .header("x-authority", authority)
+        .header("x-te", te)
+        .body(body)
+        .unwrap())
+}
+
+#[test]
+fn grpc_passes_from_http2_to_http2_with_its_trailers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let endpoint = grpc_endpoint().await;
+        let gate = Gate::start(snapshot(
+            &[rule("", "/", "u")],
+            &[upstream("u", Protocol::H2c, &[endpoint])],
+        ));
+        let connector = tokio_rustls::TlsConnector::from(client_config(Arc::default(), &[b"h2"]));
+        let stream = tokio::net::TcpStream::connect(gate.https).await.unwrap();
+        let stream = connector
+            .connect(ServerName::try_from("a.example").unwrap(), stream)
+            .await
+            .unwrap();
+        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let (mut sender, driver) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(driver);
+        for number in 0..5 {
+            let request = Request::post("https://a.example/pkg.Service/Call")
+                .header("te", "trailers")
+                .body(Full::new(Bytes::from(format!("message {number}"))))
+                .unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.headers()["x-authority"], "a.example");
+            assert_eq!(response.headers()["x-te"], "trailers");
+            let collected = response.into_body().collect().await.unwrap();
+            assert_eq!(collected.trailers().unwrap()["grpc-status"], "0");
+            assert_eq!(collected.to_bytes(), format!("message {number}"));
+        }
+        // One connection carries them all.
+        assert!(
+            gate.metrics()
+                .contains("tidegate_upstream_connections_total 1\n")
+        );
+    });
+}
+
+#[test]
+fn https_endpoints_get_tls() {
+    let made = rcgen::generate_simple_self_signed(vec!["pod".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let config = Arc::new(config);
+    let backend = Backend::raw(move |stream, _| {
+        let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, stream);
+        let mut seen = [0; 4];
+        while stream.read_exact(&mut seen).is_ok() {
+            assert_eq!(&seen, b"GET ");
+            let mut reader = std::io::BufReader::with_capacity(1, &mut stream);
+            read_message(&mut reader);
+            let _ = stream.write_all(ok("encrypted").as_bytes());
+        }
+    });
+    let gate = Gate::start(snapshot(
+        &[rule("", "/", "u")],
+        &[upstream("u", Protocol::Https, &[backend.address])],
+    ));
+    for _ in 0..3 {
+        assert_eq!(
+            gate.ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n").text(),
+            "encrypted"
+        );
+    }
+    assert_eq!(backend.opened(), 1);
+}
