@@ -357,3 +357,6 @@ fn same(a: &Object, b: &Object) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,8 @@ pub(super) enum Patience {
 struct Stamp {
     device: u64,
     inode: u64,
+    /// Tells a file from a former one whose number it got, where the file system knows it.
+    born: Option<SystemTime>,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -81,6 +83,7 @@ impl Stamp {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
+            born: metadata.created().ok(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
@@ -88,7 +91,7 @@ impl Stamp {
     }
 
     fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        (self.device, self.inode, self.born) == (other.device, other.inode, other.born)
     }
 }
 
@@ -180,6 +183,14 @@ impl Directory {
             _ if is_root => self.refresh_root(path),
             Ok(_) => self.forget(path),
             Err(error) => self.lost(path, &error),
+        }
+    }
+
+    /// Reads what stands at a path that nobody has reported as whole for a while, unless it is still being written.
+    pub(super) fn reconsider(&mut self, path: &Path) {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => self.consider(path, &metadata),
+            _ => self.refresh(path),
         }
     }
 

@@ -47,12 +47,13 @@ pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     let mut start = text.len() - text.trim_start_matches('\u{feff}').len();
     let mut push = |start: usize, end: usize| {
-        let chunk = &text[start..end];
-        if !is_nothing(chunk) {
-            chunks.push(Chunk {
-                text: chunk,
-                offset: start,
-            });
+        let blank = blank_lines(&text[start..end]);
+        let chunk = Chunk {
+            text: &text[start + blank..end],
+            offset: start + blank,
+        };
+        if !is_nothing(chunk.text) {
+            chunks.push(chunk);
         }
     };
     for marker in markers(text, start) {
@@ -76,6 +77,12 @@ fn markers(text: &str, first: usize) -> Vec<usize> {
     markers.retain(|at| matches!(bytes.get(at + 3), None | Some(b' ' | b'\t' | b'\r' | b'\n')));
     markers.sort_unstable();
     markers
+}
+
+/// Length of the blank lines at the start.
+fn blank_lines(text: &str) -> usize {
+    let blank = &text[..text.len() - text.trim_start().len()];
+    blank.rfind('\n').map_or(0, |newline| newline + 1)
 }
 
 /// Whether there are only comments, directives and blank lines.
@@ -431,7 +438,7 @@ fn read_object(kind: Kind, map: Map<String, Value>, document: &mut Document) {
                 // What stands there may be secret.
                 Kind::Secret => "the value is not what a Secret has there; data takes base64, stringData plain text"
                     .to_owned(),
-                _ => format!("{}; correct the value", error.message),
+                _ => format!("{}; correct the value", error.message.replace("i32", "a whole number")),
             };
             let fault = Fault::invalid(Some(reference), &error.path, message);
             document.faults.push(fault);

@@ -64,13 +64,19 @@ impl Fault {
     /// The fault at its place.
     pub(crate) fn problem(&self, place: Place<'_>, fallback: Fallback) -> Problem {
         let Place { path, document, .. } = place;
-        let line = place.line + self.line.map_or(0, |line| line.saturating_sub(1));
+        let position = match self.line {
+            Some(line) => format!(
+                "line {} (document {document})",
+                place.line + line.max(1) - 1
+            ),
+            None => format!("document {document} (from line {})", place.line),
+        };
         let consequence = match self.level {
             Level::Error => format!(". {}", fallback.consequence()),
             Level::Warning | Level::Info => ".".to_owned(),
         };
         let message = format!(
-            "{} line {line} (document {document}): {}{consequence}",
+            "{} {position}: {}{consequence}",
             path.display(),
             self.message
         );

@@ -133,7 +133,10 @@ impl Due {
 /// Work that is due now.
 #[derive(Debug, Default)]
 struct Round {
-    paths: Vec<PathBuf>,
+    /// Whole and quiet.
+    whole: Vec<PathBuf>,
+    /// Written to, and then no more.
+    abandoned: Vec<PathBuf>,
     everything: bool,
     writing: BTreeSet<PathBuf>,
 }
@@ -153,10 +156,11 @@ impl Agenda {
         };
         self.due.retain(|path, due| {
             let is_due = due.at() <= now;
-            if is_due {
-                round.paths.push(path.clone());
-            } else if let Due::Writing(_) = due {
-                round.writing.insert(path.clone());
+            match due {
+                Due::Quiet(_) if is_due => round.whole.push(path.clone()),
+                Due::Writing(_) if is_due => round.abandoned.push(path.clone()),
+                Due::Writing(_) => _ = round.writing.insert(path.clone()),
+                Due::Quiet(_) => {}
             }
             !is_due
         });
@@ -261,8 +265,11 @@ impl Directory {
             writing: round.writing,
             left: Vec::new(),
         });
-        for path in round.paths {
+        for path in round.whole {
             self.refresh(&path);
+        }
+        for path in round.abandoned {
+            self.reconsider(&path);
         }
         if round.everything {
             self.refresh_all();

@@ -331,7 +331,7 @@ fn one_change_among_ten_thousand_costs_little() {
     let update = directory.load();
     let took = cpu_time() - before;
     assert_eq!(short(&update), ["+s5000:81"]);
-    // Some 3 ms when optimised; parsing all documents again takes seconds in a debug build.
+    // A few milliseconds when optimised; parsing all documents again takes seconds in a debug build.
     assert!(took < Duration::from_millis(200), "{took:?}");
 }
 

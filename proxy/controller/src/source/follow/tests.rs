@@ -284,3 +284,18 @@ async fn ten_thousand_files_are_followed() {
     }
     assert_eq!(fixture.view.len(), 10);
 }
+
+#[tokio::test]
+async fn lost_events_make_everything_be_looked_at() {
+    let now = Instant::now();
+    let mut agenda = Agenda {
+        due: BTreeMap::new(),
+        everything_at: now + RESCAN,
+    };
+    let mut directory = Directory::new(Vec::new());
+    let overflow = notify::Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+    agenda.note(Ok(overflow), &mut directory, now);
+    assert_eq!(agenda.next(), now);
+    assert!(agenda.take(now, RESCAN).everything);
+    assert_eq!(agenda.next(), now + RESCAN);
+}
