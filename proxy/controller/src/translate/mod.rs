@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde::Serialize;
 use tidegate_model::{
@@ -114,8 +115,8 @@ pub struct IngressStatus {
 pub struct Translation {
     /// What to serve.
     pub snapshot: Snapshot,
-    /// Every Ingress that is ours.
-    pub statuses: BTreeMap<NamespacedName, IngressStatus>,
+    /// Every Ingress that is ours. The same allocation as before when no status changed.
+    pub statuses: Arc<BTreeMap<NamespacedName, IngressStatus>>,
     /// Everything that is wrong, sorted.
     pub problems: Vec<Problem>,
     /// ExternalNames to resolve.
@@ -125,7 +126,7 @@ pub struct Translation {
 }
 
 /// What the Ingresses that are ours ask for.
-type Ingresses = BTreeMap<NamespacedName, Arc<Derived>>;
+type Ingresses = HashMap<NamespacedName, Arc<Derived>>;
 
 /// Keeps the objects and translates them.
 #[derive(Debug)]
@@ -143,7 +144,7 @@ pub struct Translator {
     hosts: Hosts,
     server_names: ServerNames,
     upstreams: Upstreams,
-    statuses: BTreeMap<NamespacedName, IngressStatus>,
+    statuses: Arc<BTreeMap<NamespacedName, IngressStatus>>,
     problems: Problems,
     /// When it was last done; `None` before the first time.
     done: Option<UnixTime>,
@@ -165,7 +166,7 @@ impl Translator {
             hosts: Hosts::default(),
             server_names: ServerNames::default(),
             upstreams: Upstreams::default(),
-            statuses: BTreeMap::new(),
+            statuses: Arc::default(),
             problems: Problems::default(),
             done: None,
         }
@@ -371,15 +372,17 @@ impl Translator {
 
     fn update_statuses(&mut self, concerned: &BTreeSet<NamespacedName>) {
         for name in concerned {
-            match self.ingresses.get(name) {
-                Some(derived) => {
-                    let status = IngressStatus {
-                        routes: self.hosts.routes_in_force(name, derived),
-                        tls: !derived.tls.is_empty(),
-                    };
-                    self.statuses.insert(name.clone(), status);
-                }
-                None => _ = self.statuses.remove(name),
+            let status = self.ingresses.get(name).map(|derived| IngressStatus {
+                routes: self.hosts.routes_in_force(name, derived),
+                tls: !derived.tls.is_empty(),
+            });
+            if self.statuses.get(name) == status.as_ref() {
+                continue;
+            }
+            let statuses = Arc::make_mut(&mut self.statuses);
+            match status {
+                Some(status) => _ = statuses.insert(name.clone(), status),
+                None => _ = statuses.remove(name),
             }
         }
     }

@@ -158,7 +158,7 @@ struct Edge {
 }
 
 /// An [`Edge`] to look up, borrowed.
-#[derive(Hash)]
+#[derive(Clone, Copy, Hash)]
 struct EdgeRef<'a> {
     parent: u32,
     element: &'a str,
@@ -171,6 +171,15 @@ impl Hash for Edge {
             element: &self.element,
         }
         .hash(state);
+    }
+}
+
+impl From<&EdgeRef<'_>> for Edge {
+    fn from(edge: &EdgeRef<'_>) -> Self {
+        Self {
+            parent: edge.parent,
+            element: edge.element.into(),
+        }
     }
 }
 
@@ -194,28 +203,33 @@ impl Tree {
 
     /// The node for a route's path, made if need be.
     fn node(&mut self, route: &Route) -> &mut Node {
-        let mut edge: Option<Edge> = None;
+        let mut edge: Option<EdgeRef<'_>> = None;
         let mut parent = self.root.id;
         for element in route.path.elements() {
             if let Some(node) = edge.and_then(|edge| self.nodes.get_mut(&edge)) {
                 node.branches = true;
             }
             let next = u32::try_from(self.nodes.len() + 1).unwrap_or(u32::MAX);
-            let key = Edge {
-                parent,
-                element: element.into(),
+            let here = EdgeRef { parent, element };
+            parent = match self.nodes.get(&here) {
+                Some(node) => node.id,
+                None => self.add(&here, next),
             };
-            let node = self.nodes.entry(key.clone()).or_insert_with(|| Node {
-                id: next,
-                ..Node::default()
-            });
-            parent = node.id;
-            edge = Some(key);
+            edge = Some(here);
         }
         match edge {
-            Some(edge) => self.nodes.entry(edge).or_default(),
+            Some(edge) => self.nodes.entry(Edge::from(&edge)).or_default(),
             None => &mut self.root,
         }
+    }
+
+    fn add(&mut self, edge: &EdgeRef<'_>, id: u32) -> u32 {
+        let node = Node {
+            id,
+            ..Node::default()
+        };
+        self.nodes.insert(Edge::from(edge), node);
+        id
     }
 
     fn find(&self, path: &str) -> Option<&Arc<Route>> {
