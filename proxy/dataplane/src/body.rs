@@ -24,13 +24,92 @@ pub(crate) enum BodyError {
     UpstreamIdle,
 }
 
-/// A body in either direction.
-pub(crate) struct Body {
-    source: Source,
-    /// Of a request: tells the exchange how far it is.
+/// A part of a body, the end, or the error that took its place.
+type Part = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// The body of a request, on its way to an endpoint.
+pub(crate) struct RequestBody {
+    /// `None` when there is nothing to send.
+    incoming: Option<Incoming>,
     progress: Option<Rc<Progress>>,
-    /// Of a response: what has to be done while and after it is relayed.
-    relay: Option<Relay>,
+}
+
+/// How far the body of a request is.
+#[derive(Default)]
+pub(crate) struct Progress {
+    /// Whether a part has passed since this was last looked at.
+    pub(crate) moved: Cell<bool>,
+    /// Whether the last byte has passed.
+    pub(crate) complete: Cell<bool>,
+    /// Whether the client's side broke off.
+    pub(crate) broken: Cell<bool>,
+}
+
+impl RequestBody {
+    pub(crate) fn received(incoming: Incoming) -> Self {
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        Self {
+            incoming,
+            progress: None,
+        }
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self {
+            incoming: None,
+            progress: None,
+        }
+    }
+
+    /// Where its passing can be watched; `None` when there is nothing to pass.
+    pub(crate) fn watch(&mut self) -> Option<Rc<Progress>> {
+        self.incoming.as_ref()?;
+        Some(self.progress.insert(Rc::default()).clone())
+    }
+
+    fn note(&self, part: &Part) {
+        let Some(progress) = &self.progress else {
+            return;
+        };
+        progress.moved.set(true);
+        match part {
+            Some(Ok(_)) => progress.complete.set(self.is_end_stream()),
+            None => progress.complete.set(true),
+            Some(Err(_)) => progress.broken.set(true),
+        }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Part> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(incoming).poll_frame(cx);
+        if let Poll::Ready(part) = &polled {
+            self.note(part);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+/// The body of a response, on its way to the client.
+pub(crate) struct ResponseBody {
+    source: Source,
+    relay: Option<Box<Relay>>,
 }
 
 enum Source {
@@ -38,35 +117,22 @@ enum Source {
     Received(Incoming),
 }
 
-/// How far the body of a request is.
-pub(crate) struct Progress {
-    /// Moved on whenever a part of the body passes.
-    pub(crate) timer: Timer,
-    /// How far it is moved.
-    pub(crate) patience: Duration,
-    /// Whether the last byte has passed.
-    pub(crate) complete: Cell<bool>,
-    /// Whether the client's side broke off.
-    pub(crate) broken: Cell<bool>,
-}
-
-/// The response's connection and deadline, held until its last byte.
+/// What a response's body holds until its last byte.
 pub(crate) struct Relay {
     /// The connection that the body comes from, where this body has it for itself.
     pub(crate) lease: Option<http1::Lease>,
     /// Set anew with every part.
-    pub(crate) progress: Option<Rc<Progress>>,
+    pub(crate) timer: Option<Timer>,
     /// Longest silence of the endpoint.
     pub(crate) idle: Duration,
     /// Recorded when the body ends or is dropped.
-    pub(crate) completion: Option<Completion>,
+    pub(crate) completion: Completion,
 }
 
-impl Body {
+impl ResponseBody {
     pub(crate) fn empty() -> Self {
         Self {
             source: Source::Fixed(None),
-            progress: None,
             relay: None,
         }
     }
@@ -74,7 +140,6 @@ impl Body {
     pub(crate) fn fixed(text: &'static str) -> Self {
         Self {
             source: Source::Fixed(Some(Bytes::from_static(text.as_bytes()))),
-            progress: None,
             relay: None,
         }
     }
@@ -82,71 +147,46 @@ impl Body {
     pub(crate) fn received(incoming: Incoming) -> Self {
         Self {
             source: Source::Received(incoming),
-            progress: None,
             relay: None,
         }
     }
 
-    /// The body of a request whose passing is to be watched.
-    pub(crate) fn watched(mut self, progress: Rc<Progress>) -> Self {
-        self.progress = Some(progress);
-        self
-    }
-
-    /// The body of a response with what depends on it.
+    /// The body with what depends on it.
     pub(crate) fn relayed(mut self, relay: Relay) -> Self {
-        self.relay = Some(relay);
-        if self.ended() {
-            self.finish();
+        if self.is_end_stream() {
+            relay.finish();
+        } else {
+            self.relay = Some(Box::new(relay));
         }
         self
-    }
-
-    /// Whether nothing more comes.
-    pub(crate) fn ended(&self) -> bool {
-        match &self.source {
-            Source::Fixed(bytes) => bytes.is_none(),
-            Source::Received(incoming) => incoming.is_end_stream(),
-        }
-    }
-
-    fn poll_source(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.source {
-            Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Received(incoming) => Pin::new(incoming).poll_frame(cx),
-        }
-    }
-
-    /// The last byte has passed: gives the connection back and records the exchange.
-    fn finish(&mut self) {
-        if let Some(relay) = self.relay.take() {
-            if let Some(lease) = relay.lease {
-                lease.give_back();
-            }
-            if let Some(completion) = relay.completion {
-                completion.complete();
-            }
-        }
-    }
-
-    fn note_request_part(&self, polled: &Poll<Option<Result<Frame<Bytes>, hyper::Error>>>) {
-        let Some(progress) = &self.progress else {
-            return;
-        };
-        match polled {
-            Poll::Pending => return,
-            Poll::Ready(Some(Ok(_))) => progress.complete.set(self.ended()),
-            Poll::Ready(None) => progress.complete.set(true),
-            Poll::Ready(Some(Err(_))) => progress.broken.set(true),
-        }
-        progress.timer.set(progress.patience);
     }
 }
 
-impl http_body::Body for Body {
+impl Relay {
+    /// The last byte has passed: gives the connection back and records the exchange.
+    fn finish(self) {
+        if let Some(lease) = self.lease {
+            lease.give_back();
+        }
+        self.completion.complete();
+    }
+
+    /// Whether the endpoint has been silent for too long.
+    fn poll_silence(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer
+            .as_ref()
+            .map_or(Poll::Pending, |timer| timer.poll_due(cx))
+    }
+
+    fn note(&mut self, frame: &Frame<Bytes>) {
+        if let Some(timer) = &self.timer {
+            timer.set(self.idle);
+        }
+        self.completion.sent(frame.data_ref().map_or(0, Bytes::len));
+    }
+}
+
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -155,49 +195,38 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut *self;
-        if let Some(Relay {
-            lease: Some(lease), ..
-        }) = &mut body.relay
-        {
+        if let Some(lease) = body.relay.as_mut().and_then(|relay| relay.lease.as_mut()) {
             lease.drive(cx);
         }
-        let polled = body.poll_source(cx);
-        body.note_request_part(&polled);
-        if let Some(relay) = &mut body.relay {
-            match &polled {
-                Poll::Pending => {
-                    if let Some(progress) = &relay.progress
-                        && progress.timer.poll_due(cx).is_ready()
-                    {
-                        return Poll::Ready(Some(Err(BodyError::UpstreamIdle)));
-                    }
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(progress) = &relay.progress {
-                        progress.timer.set(relay.idle);
-                    }
-                    if let (Some(completion), Some(bytes)) =
-                        (&mut relay.completion, frame.data_ref())
-                    {
-                        completion.sent(bytes.len());
-                    }
-                }
-                Poll::Ready(_) => {}
+        let polled = match &mut body.source {
+            Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Received(incoming) => Pin::new(incoming).poll_frame(cx),
+        };
+        match (&polled, &mut body.relay) {
+            (Poll::Pending, Some(relay)) => {
+                return relay
+                    .poll_silence(cx)
+                    .map(|()| Some(Err(BodyError::UpstreamIdle)));
             }
-            let over = match &polled {
-                Poll::Ready(None) => true,
-                Poll::Ready(Some(Ok(_))) => body.ended(),
-                _ => false,
-            };
-            if over {
-                body.finish();
-            }
+            (Poll::Ready(Some(Ok(frame))), Some(relay)) => relay.note(frame),
+            _ => {}
+        }
+        let over = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
+            _ => false,
+        };
+        if over && let Some(relay) = body.relay.take() {
+            relay.finish();
         }
         polled.map_err(BodyError::Engine)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended()
+        match &self.source {
+            Source::Fixed(bytes) => bytes.is_none(),
+            Source::Received(incoming) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {

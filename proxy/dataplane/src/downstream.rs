@@ -64,6 +64,9 @@ pub(crate) struct Switched {
     pub(crate) completion: Completion,
 }
 
+/// Up to this many bytes in several pieces are written as one.
+const JOINED: usize = 4096;
+
 /// One client's connection.
 pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
@@ -253,9 +256,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let watched = &mut *self;
+        let stream = Pin::new(&mut watched.stream);
+        let polled = if bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED {
+            // Copying a little is cheaper than what the kernel does to look at several buffers.
+            let mut joined = watched.downstream.worker.scratch.borrow_mut();
+            joined.clear();
+            bufs.iter().for_each(|buf| joined.extend_from_slice(buf));
+            stream.poll_write(cx, &joined)
+        } else {
+            stream.poll_write_vectored(cx, bufs)
+        };
         if let Poll::Ready(Ok(1..)) = polled {
-            self.downstream.wrote_some();
+            watched.downstream.wrote_some();
         }
         polled
     }

@@ -1,6 +1,6 @@
 //! The one table from errors to responses.
 
-use crate::body::Body;
+use crate::body::ResponseBody;
 use crate::head::{Fields, ResponseHead, Value, name};
 
 /// Whose fault an error is.
@@ -99,7 +99,7 @@ impl Fault {
     }
 
     /// The response: short, plain, and without anything that is inside.
-    pub(crate) fn response(self) -> (ResponseHead, Body) {
+    pub(crate) fn response(self) -> (ResponseHead, ResponseBody) {
         let mut head = ResponseHead::with_status(self.status());
         head.set(
             name::CONTENT_TYPE,
@@ -111,7 +111,7 @@ impl Fault {
                 Value::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             );
         }
-        (head, Body::fixed(self.text()))
+        (head, ResponseBody::fixed(self.text()))
     }
 }
 

@@ -259,6 +259,10 @@ impl ResponseHead {
         self.0.status.as_u16()
     }
 
+    pub(crate) fn is_http11(&self) -> bool {
+        self.0.version == Version::HTTP_11
+    }
+
     /// Leaves the version to the engine that writes it.
     pub(crate) fn forget_version(&mut self) {
         self.0.version = Version::HTTP_11;

@@ -77,6 +77,8 @@ pub(crate) struct Worker {
     pub(crate) upstream_tls: TlsConnector,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
+    /// For bytes that are gathered and written within one poll.
+    pub(crate) scratch: RefCell<Vec<u8>>,
     tls: TlsAcceptor,
     current: RefCell<Held>,
     timeouts: Cell<Timeouts>,
@@ -184,6 +186,7 @@ async fn run(mut setup: Setup) -> DrainReport {
         upstream_tls: setup.upstream_tls,
         metrics: setup.metrics,
         access_log: setup.access_log,
+        scratch: RefCell::default(),
         tls: setup.tls,
         timeouts: Cell::new(first.snapshot.policy.timeouts),
         current: RefCell::new(Rc::new(first.clone())),

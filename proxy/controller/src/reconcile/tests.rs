@@ -1,3 +1,5 @@
+//! The loop with a clock that stands still: what is gathered, and when it is published.
+
 use std::cell::RefCell;
 use std::rc::Rc;
 

@@ -1,3 +1,5 @@
+//! The resolver against a small name server of its own on loopback.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 

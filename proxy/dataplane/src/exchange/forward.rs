@@ -1,12 +1,12 @@
 //! Getting an answer from an upstream: an endpoint, a connection, the request, and what may be tried again.
 
-use std::cell::Cell;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tidegate_model::{Policy, Protocol};
 
-use crate::body::{Body, Progress};
+use crate::body::{Progress, RequestBody, ResponseBody};
 use crate::clock::{Elapsed, Timer, ticks, within};
 use crate::downstream::Downstream;
 use crate::fault::Fault;
@@ -31,10 +31,11 @@ pub(super) struct Forward<'a> {
 /// An endpoint's answer, of which the body is still to come.
 pub(super) struct Answer {
     pub(super) head: ResponseHead,
-    pub(super) body: Body,
+    pub(super) body: ResponseBody,
     pub(super) lease: Option<http1::Lease>,
     pub(super) in_flight: InFlight,
-    pub(super) progress: Rc<Progress>,
+    /// Of the endpoint's silence.
+    pub(super) timer: Timer,
 }
 
 /// A connection to send on.
@@ -59,25 +60,25 @@ enum Reuse {
 
 impl Forward<'_> {
     /// Sends the request and waits for the head of the response.
-    pub(super) async fn send(&self, mut head: RequestHead, body: Body) -> Result<Answer, Fault> {
+    pub(super) async fn send(
+        &self,
+        mut head: RequestHead,
+        mut body: RequestBody,
+    ) -> Result<Answer, Fault> {
         let worker = &self.downstream.worker;
-        let progress = Rc::new(Progress {
-            timer: worker.clock.timer(),
-            patience: self.policy.timeouts.response_head,
-            complete: Cell::new(body.ended()),
-            broken: Cell::new(false),
-        });
-        let mut body = if body.ended() {
-            body
-        } else {
-            body.watched(progress.clone())
+        let timer = worker.clock.timer();
+        let progress = body.watch();
+        let complete = || {
+            progress
+                .as_ref()
+                .is_none_or(|progress| progress.complete.get())
         };
         let mut tried = Vec::new();
         let mut reuse = Reuse::Allowed;
         let mut fault = Fault::NoEndpoint;
         loop {
             let endpoint = worker.upstreams.pick(self.upstream, &tried).ok_or(fault)?;
-            let connection = match self.connection(&endpoint, reuse, &progress.timer).await {
+            let connection = match self.connection(&endpoint, reuse, &timer).await {
                 Ok(connection) => connection,
                 Err(error) => {
                     tracing::debug!(endpoint = %endpoint.address, %error, "cannot connect");
@@ -94,10 +95,8 @@ impl Forward<'_> {
                     continue;
                 }
             };
-            progress.timer.set(self.policy.timeouts.response_head);
             let stale = connection.is_stale();
-            let replica =
-                (stale && progress.complete.get() && head.is_idempotent()).then(|| head.replica());
+            let replica = (stale && complete() && head.is_idempotent()).then(|| head.replica());
             let reused = connection.is_reused();
             if head.first(&name::HOST).is_none() {
                 // HTTP/1.0 without Host: the endpoint's own address is the authority that is left.
@@ -107,9 +106,12 @@ impl Forward<'_> {
                     .for_each(|address| head.set(name::HOST, address));
             }
             let in_flight = InFlight::new(endpoint.clone());
-            let (answer, lease) = connection
-                .send(head, body, &endpoint, &progress.timer)
-                .await;
+            let wait = Wait {
+                timer: &timer,
+                patience: self.policy.timeouts.response_head,
+                progress: progress.as_deref(),
+            };
+            let (answer, lease) = connection.send(head, body, &endpoint, wait).await;
             let error = match answer {
                 Ok(Ok((head, body))) => {
                     return Ok(Answer {
@@ -117,20 +119,23 @@ impl Forward<'_> {
                         body,
                         lease,
                         in_flight,
-                        progress,
+                        timer,
                     });
                 }
                 Ok(Err(error)) => error,
-                Err(Elapsed) if progress.complete.get() => return Err(Fault::ResponseTimeout),
+                Err(Elapsed) if complete() => return Err(Fault::ResponseTimeout),
                 Err(Elapsed) => return Err(Fault::RequestTimeout),
             };
-            if progress.broken.get() {
+            if progress
+                .as_ref()
+                .is_some_and(|progress| progress.broken.get())
+            {
                 return Err(Fault::RequestBody);
             }
             tracing::debug!(endpoint = %endpoint.address, error = %error.error, reused, "no answer");
             (head, body) = match (reused, error.unsent, replica) {
                 (true, Some(unsent), _) => unsent,
-                (true, None, Some(replica)) => (replica, Body::empty()),
+                (true, None, Some(replica)) => (replica, RequestBody::empty()),
                 _ => return Err(Fault::InvalidResponse),
             };
             worker.metrics.retries.add(1);
@@ -154,8 +159,7 @@ impl Forward<'_> {
                     });
                 }
             } else {
-                let idle =
-                    std::future::poll_fn(|cx| std::task::Poll::Ready(endpoint.take_idle(cx))).await;
+                let idle = std::future::poll_fn(|cx| Poll::Ready(endpoint.take_idle(cx))).await;
                 if let Some((connection, idle)) = idle {
                     return Ok(Connection::Http1 {
                         connection,
@@ -191,7 +195,35 @@ impl Forward<'_> {
     }
 }
 
-type Sent = Result<Result<(ResponseHead, Body), http1::SendError>, Elapsed>;
+/// How long a response may be waited for.
+struct Wait<'a> {
+    timer: &'a Timer,
+    patience: Duration,
+    /// Of the request's body: while it moves, the endpoint is not late.
+    progress: Option<&'a Progress>,
+}
+
+impl Wait<'_> {
+    async fn on<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
+        self.timer.set(self.patience);
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
+            }
+            while self.timer.poll_due(cx).is_ready() {
+                if !self.progress.is_some_and(|progress| progress.moved.take()) {
+                    return Poll::Ready(Err(Elapsed));
+                }
+                self.timer.set(self.patience);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+type Sent = Result<Result<(ResponseHead, ResponseBody), http1::SendError>, Elapsed>;
 
 impl Connection {
     fn is_reused(&self) -> bool {
@@ -211,14 +243,14 @@ impl Connection {
     async fn send(
         self,
         mut head: RequestHead,
-        body: Body,
+        body: RequestBody,
         endpoint: &Rc<EndpointState>,
-        timer: &Timer,
+        wait: Wait<'_>,
     ) -> (Sent, Option<http1::Lease>) {
         match self {
             Self::Http1 { mut connection, .. } => {
                 head.target_http1();
-                let sent = within(timer, connection.send(head, body)).await;
+                let sent = wait.on(connection.send(head, body)).await;
                 (
                     sent,
                     Some(http1::Lease {
@@ -229,7 +261,7 @@ impl Connection {
             }
             Self::Http2 { mut connection, .. } => {
                 head.target_http2(http::uri::Scheme::HTTP);
-                (within(timer, connection.send(head, body)).await, None)
+                (wait.on(connection.send(head, body)).await, None)
             }
         }
     }

@@ -9,7 +9,7 @@ use tidegate_model::{Policy, Protocol, Target};
 
 pub(crate) use completion::Completion;
 
-use crate::body::{Body, Relay};
+use crate::body::{Relay, RequestBody, ResponseBody};
 use crate::downstream::{Downstream, Switched};
 use crate::fault::Fault;
 use crate::filter::{forwarded, hop, redirect};
@@ -21,11 +21,11 @@ use forward::{Answer, Forward};
 pub(crate) async fn exchange(
     downstream: &Rc<Downstream>,
     head: RequestHead,
-    body: Body,
-) -> (ResponseHead, Body) {
+    body: RequestBody,
+) -> (ResponseHead, ResponseBody) {
     let mut completion = Completion::begin(downstream, &head);
     let (head, body) = match serve(downstream, head, body, &mut completion).await {
-        Ok(Served::Local(head)) => (head, Body::empty()),
+        Ok(Served::Local(head)) => (head, ResponseBody::empty()),
         Ok(Served::Switched(head, answer)) => {
             completion.answered(head.status());
             if let Some(lease) = answer.lease {
@@ -37,7 +37,7 @@ pub(crate) async fn exchange(
                     completion,
                 });
             }
-            return (head, Body::empty());
+            return (head, ResponseBody::empty());
         }
         Ok(Served::Relayed(answer)) => {
             let Answer {
@@ -45,19 +45,19 @@ pub(crate) async fn exchange(
                 body,
                 lease,
                 in_flight,
-                progress,
+                timer,
             } = answer;
             hop::response(&mut head);
             identify(&mut head);
             completion.answered(head.status());
             completion.hold(in_flight);
             let idle = downstream.worker.timeouts().idle;
-            progress.timer.set(idle);
+            timer.set(idle);
             let relay = Relay {
                 lease,
-                progress: Some(progress),
+                timer: Some(timer),
                 idle,
-                completion: Some(completion),
+                completion,
             };
             return (head, body.relayed(relay));
         }
@@ -71,9 +71,9 @@ pub(crate) async fn exchange(
     completion.answered(head.status());
     let relay = Relay {
         lease: None,
-        progress: None,
+        timer: None,
         idle: downstream.worker.timeouts().idle,
-        completion: Some(completion),
+        completion,
     };
     (head, body.relayed(relay))
 }
@@ -91,7 +91,7 @@ enum Served {
 async fn serve(
     downstream: &Rc<Downstream>,
     mut head: RequestHead,
-    body: Body,
+    body: RequestBody,
     completion: &mut Completion,
 ) -> Result<Served, Fault> {
     if head.is_connect() {

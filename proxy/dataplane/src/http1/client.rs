@@ -11,22 +11,24 @@ use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::{BUFFER, FIELDS};
-use crate::body::Body;
-use crate::head::{RequestHead, ResponseHead};
+use crate::body::{RequestBody, ResponseBody};
+use crate::head::{Fields, RequestHead, ResponseHead, name};
 use crate::upstream::{EndpointState, Stream};
 
 /// An open connection.
 pub(crate) struct Connection {
-    sender: SendRequest<Body>,
-    driver: Box<Driver<TokioIo<Stream>, Body>>,
+    sender: SendRequest<RequestBody>,
+    driver: Box<Driver<TokioIo<Stream>, RequestBody>>,
     /// The driver has run to its end and must not be polled again.
     over: bool,
+    /// Whether the last response leaves the connection open (RFC 9112 section 9.3).
+    persistent: bool,
 }
 
 /// Why a request was not answered.
 pub(crate) struct SendError {
     /// The request, when not a byte of it was sent.
-    pub(crate) unsent: Option<(RequestHead, Body)>,
+    pub(crate) unsent: Option<(RequestHead, RequestBody)>,
     /// What happened.
     pub(crate) error: hyper::Error,
 }
@@ -44,6 +46,7 @@ impl Connection {
             sender,
             driver: Box::new(driver),
             over: false,
+            persistent: true,
         })
     }
 
@@ -70,8 +73,8 @@ impl Connection {
     pub(crate) async fn send(
         &mut self,
         head: RequestHead,
-        body: Body,
-    ) -> Result<(ResponseHead, Body), SendError> {
+        body: RequestBody,
+    ) -> Result<(ResponseHead, ResponseBody), SendError> {
         let request = http::Request::from_parts(head.into_parts(), body);
         let mut sent = std::pin::pin!(self.sender.try_send_request(request));
         let answer = std::future::poll_fn(|cx| {
@@ -84,7 +87,9 @@ impl Connection {
         match answer {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
-                Ok((ResponseHead::new(parts), Body::received(body)))
+                let head = ResponseHead::new(parts);
+                self.persistent = head.is_http11() && !head.lists(&name::CONNECTION, "close");
+                Ok((head, ResponseBody::received(body)))
             }
             Err(mut error) => {
                 let unsent = error.take_message().map(|request| {
@@ -118,9 +123,10 @@ impl Lease {
         self.connection.drive(cx);
     }
 
-    /// The body has ended: the connection goes to the pool if it can carry another request.
-    pub(crate) fn give_back(mut self) {
-        if self.connection.is_idle_now() {
+    /// The body has ended: the connection goes to the pool, unless it is known to be at its end. Whether it can really
+    /// carry another request is seen when it is taken out again.
+    pub(crate) fn give_back(self) {
+        if self.connection.persistent && !self.connection.over {
             self.endpoint.put_idle(self.connection);
         }
     }

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{BUFFER, FIELDS};
-use crate::body::Body;
+use crate::body::RequestBody;
 use crate::downstream::{Downstream, End, Phase, Watched};
 use crate::exchange::exchange;
 use crate::head::RequestHead;
@@ -38,7 +38,7 @@ where
             let (head, body) = exchange(
                 &downstream,
                 RequestHead::new(parts),
-                Body::received(incoming),
+                RequestBody::received(incoming),
             )
             .await;
             Ok::<_, Infallible>(Response::from_parts(head.into_parts(), body))

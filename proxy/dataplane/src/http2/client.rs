@@ -4,7 +4,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::{CONNECTION_WINDOW, HEAD, LocalExecutor, STREAM_WINDOW};
-use crate::body::Body;
+use crate::body::{RequestBody, ResponseBody};
 use crate::head::{RequestHead, ResponseHead};
 use crate::http1::SendError;
 use crate::upstream::Stream;
@@ -12,7 +12,7 @@ use crate::upstream::Stream;
 /// An open connection; a clone speaks on the same one.
 #[derive(Clone)]
 pub(crate) struct Connection {
-    sender: SendRequest<Body>,
+    sender: SendRequest<RequestBody>,
 }
 
 impl Connection {
@@ -41,13 +41,13 @@ impl Connection {
     pub(crate) async fn send(
         &mut self,
         head: RequestHead,
-        body: Body,
-    ) -> Result<(ResponseHead, Body), SendError> {
+        body: RequestBody,
+    ) -> Result<(ResponseHead, ResponseBody), SendError> {
         let request = http::Request::from_parts(head.into_parts(), body);
         match self.sender.try_send_request(request).await {
             Ok(response) => {
                 let (parts, body) = response.into_parts();
-                Ok((ResponseHead::new(parts), Body::received(body)))
+                Ok((ResponseHead::new(parts), ResponseBody::received(body)))
             }
             Err(mut error) => {
                 let unsent = error.take_message().map(|request| {

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{CONNECTION_WINDOW, HEAD, LocalExecutor, STREAM_WINDOW, STREAMS};
-use crate::body::Body;
+use crate::body::RequestBody;
 use crate::downstream::{Downstream, End, Watched};
 use crate::exchange::exchange;
 use crate::head::RequestHead;
@@ -36,7 +36,7 @@ where
             let (mut head, body) = exchange(
                 &downstream,
                 RequestHead::new(parts),
-                Body::received(incoming),
+                RequestBody::received(incoming),
             )
             .await;
             head.forget_version();

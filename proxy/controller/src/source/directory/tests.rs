@@ -1,3 +1,5 @@
+//! Folders as they are found: what is read, what is kept, what is a problem.
+
 use super::*;
 use crate::{Change, Object};
 use tempfile::TempDir;

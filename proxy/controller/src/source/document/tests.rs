@@ -1,3 +1,5 @@
+//! Texts to objects, and what is said of those that are none.
+
 use super::*;
 use crate::source::fault::{Fallback, Place};
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Folders as they change: renames, swapped links, files half written, folders that come and go.
+
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::symlink;
