@@ -1,11 +1,9 @@
 //! The admin pages: liveness, readiness, metrics, and what is in force, for people and for Kubernetes.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -16,13 +14,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
-use tidegate_dataplane::ListenAddress;
 use tidegate_model::{Problem, SnapshotDescription, UnixTime};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::app::{self, InForce, Serving};
+use crate::app::{InForce, Serving};
 use crate::readiness::Readiness;
 
 /// Connections at one time; more are closed as they come.
@@ -47,30 +44,6 @@ Tidegate
 /snapshot          routes, upstreams and certificates in force, as JSON
 /problems          what is wrong with which object, as JSON
 ";
-
-/// Binds the admin listener. A port alone means every address, IPv6 and IPv4.
-pub(crate) fn bind(address: ListenAddress) -> anyhow::Result<TcpListener> {
-    let (bound, shown) = match address {
-        ListenAddress::Socket(address) => (StdListener::bind(address), address.to_string()),
-        ListenAddress::Port(port) => {
-            let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            let bound = StdListener::bind(every).or_else(|error| match error.kind() {
-                std::io::ErrorKind::AddrInUse | std::io::ErrorKind::PermissionDenied => Err(error),
-                // A machine without IPv6.
-                _ => StdListener::bind((Ipv4Addr::UNSPECIFIED, port)),
-            });
-            (bound, format!("port {port}"))
-        }
-    };
-    let listener = bound.map_err(|error| {
-        let remedy = app::remedy(error.kind());
-        anyhow::anyhow!(
-            "cannot listen on {shown} for the admin pages: {error}; {remedy} with --admin"
-        )
-    })?;
-    listener.set_nonblocking(true).context("admin listener")?;
-    TcpListener::from_std(listener).context("admin listener")
-}
 
 /// What the pages show.
 #[derive(Debug)]

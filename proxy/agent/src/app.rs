@@ -16,11 +16,13 @@ use tidegate_controller::resolve::{self, ResolverSettings};
 use tidegate_controller::source::directory::Directory;
 use tidegate_controller::{Translation, Translator, translate};
 use tidegate_dataplane::{BoundAddress, Dataplane, DrainReport, ListenerProtocol, Publisher};
+use tidegate_model::{Level, Problem};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::admin;
 use crate::clock;
+use crate::listening;
 use crate::metrics::ControlMetrics;
 use crate::readiness::{Guard, Readiness};
 use crate::settings::Settings;
@@ -68,10 +70,12 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
     let first_snapshot = readiness.guard("first snapshot");
     let workers_started = readiness.guard("workers");
 
+    let listeners = [&settings.dataplane.http, &settings.dataplane.https];
+    listening::refuse_taken(listeners.into_iter().flatten())?;
     let bound = tidegate_dataplane::bind(settings.dataplane)
-        .map_err(|error| anyhow::anyhow!("{error}; {}", remedy(error.source.kind())))?;
+        .map_err(|error| listening::failed(error.address, &error.source))?;
     let addresses = bound.addresses().to_vec();
-    let admin = settings.admin.map(admin::bind).transpose()?;
+    let admin = settings.admin.map(listening::bind).transpose()?;
 
     let dataplane = bound.start().context("cannot start the worker threads")?;
     drop(workers_started);
@@ -107,22 +111,6 @@ pub fn start(settings: Settings) -> anyhow::Result<Running> {
         readiness,
         serving,
     })
-}
-
-/// What to do when listening failed so.
-pub(crate) fn remedy(kind: std::io::ErrorKind) -> &'static str {
-    match kind {
-        std::io::ErrorKind::AddrInUse => {
-            "another process listens there: stop it (`ss -ltnp` names it) or choose another port"
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or the capability NET_BIND_SERVICE: grant it or choose a port from 1024 on"
-        }
-        std::io::ErrorKind::AddrNotAvailable => {
-            "the machine has no such address: write one of its own (`ip addr` lists them) or the port alone"
-        }
-        _ => "choose another address",
-    }
 }
 
 impl Running {
@@ -278,10 +266,21 @@ fn log_problems(before: &Option<InForce>, now: &Translation) {
         .unwrap_or_default();
     for problem in &now.problems {
         if known.binary_search(problem).is_err() {
-            match problem.level {
-                tidegate_model::Level::Info => info!("{problem}"),
-                tidegate_model::Level::Error | tidegate_model::Level::Warning => warn!("{problem}"),
-            }
+            log_problem(problem);
         }
+    }
+}
+
+fn log_problem(problem: &Problem) {
+    let Problem {
+        object,
+        field,
+        reason,
+        message,
+        ..
+    } = problem;
+    match problem.level {
+        Level::Info => info!(%object, field, %reason, "{message}"),
+        Level::Error | Level::Warning => warn!(%object, field, %reason, "{message}"),
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tidegate_controller::source::directory::Directory;
 use tidegate_controller::{Translation, Translator};
 use tidegate_model::{
-    HostPattern, Level, PathKind, Problem, Reason, RouteDescription, SnapshotDescription,
+    HostPattern, Hostname, Level, PathKind, Problem, Reason, RouteDescription, SnapshotDescription,
     UpstreamDescription, UpstreamId,
 };
 
@@ -36,29 +36,33 @@ struct Report {
     #[serde(flatten)]
     snapshot: SnapshotDescription,
     problems: Vec<Problem>,
-    /// Upstreams whose endpoints a name server would have to tell.
+    /// Upstreams whose endpoints a name server would have to tell, with the name.
     #[serde(skip)]
-    names: usize,
+    names: BTreeMap<UpstreamId, Hostname>,
 }
 
 impl Report {
     fn new(mut directory: Directory, settings: tidegate_controller::Settings) -> Self {
         let read = directory.load();
         let Translation {
-            snapshot,
-            problems,
-            names,
-            ..
+            snapshot, problems, ..
         } = Translator::new(settings).apply(read.changes, clock::now());
         let mut problems: Vec<_> = read.problems.into_iter().chain(problems).collect();
         // Offline no name resolves, which says nothing about the manifests.
         problems.retain(|problem| problem.reason != Reason::NameNotResolved);
         problems.sort();
         problems.dedup();
+        let unresolved = snapshot
+            .upstreams
+            .values()
+            .filter(|upstream| upstream.endpoints.is_empty());
+        let names = unresolved
+            .filter_map(|upstream| Some((upstream.id.clone(), upstream.server_name.clone()?)))
+            .collect();
         Self {
             snapshot: snapshot.describe(),
             problems,
-            names: names.len(),
+            names,
         }
     }
 
@@ -84,12 +88,6 @@ impl Report {
             true => "no routes\n".to_owned(),
             false => self.routes(),
         };
-        if self.names > 0 {
-            text.push_str(&format!(
-                "\n{} resolved while serving, not here\n",
-                plural(self.names, "external name is", "external names are")
-            ));
-        }
         text.push('\n');
         for problem in &self.problems {
             text.push_str(&format!("{problem}\n"));

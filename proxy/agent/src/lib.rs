@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 pub mod demo;
 mod limits;
+mod listening;
 mod logging;
 mod metrics;
 mod output;

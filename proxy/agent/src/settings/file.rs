@@ -11,13 +11,13 @@ use thiserror::Error;
 pub enum FileError {
     /// It cannot be read.
     #[error(
-        "cannot read settings file {path}: {source}; check --config and the permissions of the file"
+        "cannot read settings file {path}: {cause}; check --config and the permissions of the file"
     )]
     Read {
         /// The file.
         path: String,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// It is no YAML, or has a key that does not exist.
     #[error("settings file {path}: {message}")]
@@ -114,7 +114,7 @@ impl File {
                 path: name,
                 message,
             }),
-            Err(source) => Err(FileError::Read { path: name, source }),
+            Err(cause) => Err(FileError::Read { path: name, cause }),
         }
     }
 
@@ -122,8 +122,14 @@ impl File {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         serde_saphyr::from_str::<Option<Self>>(text)
             .map(Option::unwrap_or_default)
-            .map_err(|error| error.to_string())
+            .map_err(|error| first_line(&error.to_string()))
     }
+}
+
+/// Place and trouble, without the excerpt that follows them.
+fn first_line(error: &str) -> String {
+    let line = error.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 struct ScalarVisitor;

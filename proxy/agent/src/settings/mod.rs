@@ -95,13 +95,13 @@ pub enum SettingsError {
     Conflict(String),
     /// Manifests that are not there.
     #[error(
-        "cannot read manifests {path}: {source}; name a folder or file that exists, with --manifests or `manifests:` in the settings file"
+        "cannot read manifests {path}: {cause}; name a folder or file that exists, with --manifests or `manifests:` in the settings file"
     )]
     Manifests {
         /// The folder or file.
         path: String,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
@@ -119,6 +119,7 @@ impl Settings {
                 "both --http and --https are off: leave one of them on, or nothing is served";
             return Err(SettingsError::Conflict(remedy.to_owned()));
         }
+        each_address_once(&settings)?;
         readable(&settings.manifests)?;
         Ok(settings)
     }
@@ -205,6 +206,43 @@ pub(crate) fn for_checking(flags: &CheckFlags) -> Result<translate::Settings, Se
     translation(flags.class.clone(), &file)
 }
 
+/// Fails when two listeners are to be on one address: connections would go to either of them by chance.
+fn each_address_once(settings: &Settings) -> Result<(), SettingsError> {
+    let listeners = &settings.dataplane;
+    let named = [("http", &listeners.http), ("https", &listeners.https)];
+    let all = named
+        .iter()
+        .flat_map(|(key, list)| list.iter().map(move |address| (*key, *address)));
+    let all: Vec<_> = all
+        .chain(settings.admin.map(|address| ("admin", address)))
+        .collect();
+    for (index, (key, address)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..index]
+            .iter()
+            .find(|(_, before)| overlap(*before, *address))
+        {
+            return Err(SettingsError::Conflict(format!(
+                "{other} and {key} are both to listen on {address}: give one of them another port"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn overlap(one: ListenAddress, other: ListenAddress) -> bool {
+    let port = |address| match address {
+        ListenAddress::Port(port) => port,
+        ListenAddress::Socket(address) => address.port(),
+    };
+    // Port 0 is another one each time.
+    let (a, b) = (port(one), port(other));
+    match (one, other) {
+        _ if a != b || a == 0 => false,
+        (ListenAddress::Socket(one), ListenAddress::Socket(other)) => one.ip() == other.ip(),
+        _ => true,
+    }
+}
+
 /// Fails for the first path that is not there or not ours to read.
 fn readable(paths: &[PathBuf]) -> Result<(), SettingsError> {
     let open = |path: &PathBuf| match path.is_dir() {
@@ -212,9 +250,9 @@ fn readable(paths: &[PathBuf]) -> Result<(), SettingsError> {
         false => std::fs::File::open(path).map(drop),
     };
     paths.iter().try_for_each(|path| {
-        open(path).map_err(|source| SettingsError::Manifests {
+        open(path).map_err(|cause| SettingsError::Manifests {
             path: path.display().to_string(),
-            source,
+            cause,
         })
     })
 }

@@ -181,3 +181,24 @@ fn off_beside_an_address_is_refused() {
     let error = merged(&["--http", "off", "--http", "80"], "").unwrap_err();
     assert!(error.to_string().starts_with("http: off"), "{error}");
 }
+
+#[test]
+fn two_listeners_on_one_address_are_refused() -> Result<(), SettingsError> {
+    let collisions = [
+        ["--http", "8080", "--https", "8080"],
+        ["--http", "127.0.0.1:8080", "--https", "8080"],
+        ["--http", "127.0.0.1:8080", "--admin", "127.0.0.1:8080"],
+    ];
+    for line in collisions {
+        let error = each_address_once(&merged(&line, "")?).unwrap_err();
+        assert!(error.to_string().contains("8080"), "{error}");
+    }
+    each_address_once(&merged(
+        &["--http", "127.0.0.1:0", "--https", "127.0.0.1:0"],
+        "",
+    )?)?;
+    each_address_once(&merged(
+        &["--http", "127.0.0.1:80", "--https", "[::1]:80"],
+        "",
+    )?)
+}
