@@ -147,6 +147,9 @@ impl Report {
     }
 
     fn endpoints(&self, upstream: Option<&UpstreamDescription>) -> String {
+        if let Some(name) = upstream.and_then(|found| self.names.get(&found.id)) {
+            return format!("{name}, resolved while serving");
+        }
         let addresses = upstream
             .map(|found| found.endpoints.as_slice())
             .unwrap_or_default();

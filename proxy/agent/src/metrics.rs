@@ -5,12 +5,14 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder, LabelValueEncoder,
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder,
 };
 use prometheus_client::metrics::MetricType;
 use tidegate_model::{Level, Reason};
 
 use crate::app::{InForce, Serving};
+
+const GENERATION: &str = "Configurations put in force since the start";
 
 /// Metrics about what is in force.
 #[derive(Debug)]
@@ -62,15 +64,6 @@ impl EncodeLabelValue for Label<Reason> {
     }
 }
 
-/// No labels.
-struct Bare;
-
-impl EncodeLabelSet for Bare {
-    fn encode(&self, _encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        Ok(())
-    }
-}
-
 impl Collector for ControlMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let build = Build {
@@ -85,12 +78,7 @@ impl Collector for ControlMetrics {
         let in_force = self.serving.borrow().clone();
         match in_force {
             Some(in_force) => encode_in_force(&mut encoder, &in_force),
-            None => gauges(
-                &mut encoder,
-                "snapshot_generation",
-                "Configurations put in force since the start",
-                [(&Bare, 0)],
-            ),
+            None => gauge(&mut encoder, "snapshot_generation", GENERATION, &0_i64),
         }
     }
 }
@@ -102,38 +90,34 @@ fn encode_in_force(encoder: &mut DescriptorEncoder<'_>, in_force: &InForce) -> f
         .values()
         .map(|status| status.routes)
         .sum();
-    gauges(
+    gauge(
         encoder,
         "snapshot_generation",
-        "Configurations put in force since the start",
-        [(&Bare, count(in_force.generation))],
+        GENERATION,
+        &count(in_force.generation),
     )?;
-    encoder
-        .encode_descriptor(
-            "snapshot_age_seconds",
-            "Time since the configuration was put in force",
-            None,
-            MetricType::Gauge,
-        )?
-        .encode_gauge(&in_force.since.elapsed().as_secs_f64())?;
-    gauges(
+    let age = in_force.since.elapsed().as_secs_f64();
+    gauge(
+        encoder,
+        "snapshot_age_seconds",
+        "Time since the configuration was put in force",
+        &age,
+    )?;
+    let ingresses = count(translation.statuses.len());
+    gauge(
         encoder,
         "ingresses",
         "Ingresses that are served",
-        [(&Bare, count(translation.statuses.len()))],
+        &ingresses,
     )?;
-    gauges(
+    gauge(
         encoder,
         "routes",
         "Routes in force that come from Ingresses",
-        [(&Bare, count(routes))],
+        &count(routes),
     )?;
-    gauges(
-        encoder,
-        "upstreams",
-        "Upstreams in force",
-        [(&Bare, count(translation.snapshot.upstreams.len()))],
-    )?;
+    let upstreams = count(translation.snapshot.upstreams.len());
+    gauge(encoder, "upstreams", "Upstreams in force", &upstreams)?;
     encode_problems(encoder, in_force)?;
     encode_certificates(encoder, in_force)
 }
@@ -178,6 +162,17 @@ fn encode_certificates(encoder: &mut DescriptorEncoder<'_>, in_force: &InForce) 
         "Last second of the certificate's life, since 1970; host * is the default",
         uses.iter().map(|(labels, end)| (labels, *end)),
     )
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: &impl EncodeGaugeValue,
+) -> fmt::Result {
+    encoder
+        .encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(value)
 }
 
 fn gauges<'a, L: EncodeLabelSet + 'a>(
