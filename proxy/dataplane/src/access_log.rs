@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tidegate_model::RouteLabels;
+use tokio::sync::oneshot;
 
 use crate::downstream::Downstream;
 use crate::fault::Fault;
@@ -35,21 +36,24 @@ const BLOCK: usize = 32 * 1024;
 /// Blocks that may wait for the writer.
 const QUEUE: usize = 256;
 
-/// Starts the writer. It ends when every worker has dropped its sender.
+/// Starts the writer. It ends when every worker has dropped its sender and all is written, which drops the other end of
+/// what is returned.
 pub(crate) fn start(
     mut output: impl Write + Send + 'static,
-) -> std::io::Result<SyncSender<Vec<u8>>> {
+) -> std::io::Result<(SyncSender<Vec<u8>>, oneshot::Receiver<()>)> {
     let (sender, blocks) = sync_channel::<Vec<u8>>(QUEUE);
+    let (writing, written) = oneshot::channel::<()>();
     std::thread::Builder::new()
         .name("access-log".to_owned())
         .spawn(move || {
+            let _writing = writing;
             for block in blocks {
                 if let Err(error) = output.write_all(&block).and_then(|()| output.flush()) {
                     tracing::warn!(%error, "cannot write the access log");
                 }
             }
         })?;
-    Ok(sender)
+    Ok((sender, written))
 }
 
 /// A worker's end of the log.

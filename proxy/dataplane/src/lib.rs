@@ -119,9 +119,12 @@ impl Bound {
             ServerCertificates::self_signed(&provider)?,
         );
         let upstream_tls = upstream::connector(provider).map_err(TlsError::from)?;
-        let log = match self.settings.access_log {
-            AccessLog::Off => None,
-            AccessLog::Json => Some(access_log::start(io::stdout())?),
+        let (log, log_written) = match self.settings.access_log {
+            AccessLog::Off => (None, None),
+            AccessLog::Json => {
+                let (log, written) = access_log::start(io::stdout())?;
+                (Some(log), Some(written))
+            }
         };
         let orders = watch::Sender::new(Order::Serve);
         let workers = self.settings.workers.get();
@@ -152,9 +155,13 @@ impl Bound {
             orders,
             metrics,
             drained,
+            log_written,
         })
     }
 }
+
+/// How long a drain waits for the last lines of the access log.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A running data plane. Dropping it lets the workers end at once.
 #[derive(Debug)]
@@ -163,6 +170,8 @@ pub struct Dataplane {
     orders: watch::Sender<Order>,
     metrics: Vec<Arc<WorkerMetrics>>,
     drained: Vec<oneshot::Receiver<DrainReport>>,
+    /// Closed when the access log is written to its end.
+    log_written: Option<oneshot::Receiver<()>>,
 }
 
 impl Dataplane {
@@ -185,6 +194,10 @@ impl Dataplane {
             let report = report.await.unwrap_or_default();
             total.finished += report.finished;
             total.cut += report.cut;
+        }
+        if let Some(written) = self.log_written {
+            // Who reads the log may have stopped: the process does not wait for that.
+            let _ = tokio::time::timeout(LOG_PATIENCE, written).await;
         }
         total
     }

@@ -240,7 +240,7 @@ impl Collected {
             let buckets: Vec<(f64, u64)> = BOUNDS
                 .iter()
                 .copied()
-                .chain([f64::MAX])
+                .chain([f64::INFINITY])
                 .zip(totals.buckets.iter().copied())
                 .collect();
             let total = totals.buckets.iter().sum();
