@@ -87,9 +87,9 @@ impl HttpVersion {
     }
 }
 
-/// A request's head.
+/// A request's head. Boxed, since it is handed on from room to room.
 #[derive(Debug)]
-pub(crate) struct RequestHead(request::Parts);
+pub(crate) struct RequestHead(Box<request::Parts>);
 
 /// Why a request's authority cannot be used (RFC 9110 section 7.2, RFC 9112 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,11 +97,11 @@ pub(crate) struct InvalidAuthority;
 
 impl RequestHead {
     pub(crate) fn new(parts: request::Parts) -> Self {
-        Self(parts)
+        Self(Box::new(parts))
     }
 
     pub(crate) fn into_parts(self) -> request::Parts {
-        self.0
+        *self.0
     }
 
     /// A copy that can be sent a second time.
@@ -111,7 +111,7 @@ impl RequestHead {
         parts.uri = self.0.uri.clone();
         parts.version = self.0.version;
         parts.headers = self.0.headers.clone();
-        Self(parts)
+        Self::new(parts)
     }
 
     pub(crate) fn version(&self) -> HttpVersion {

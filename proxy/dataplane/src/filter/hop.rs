@@ -2,6 +2,7 @@
 
 use crate::head::{Fields, HttpVersion, Name, RequestHead, ResponseHead, Value, members, name};
 
+/// Fields that never pass, whether they are listed under `Connection` or not.
 const HOP_BY_HOP: [Name; 7] = [
     name::CONNECTION,
     name::KEEP_ALIVE,
@@ -12,9 +13,17 @@ const HOP_BY_HOP: [Name; 7] = [
     name::UPGRADE,
 ];
 
+/// Fields of a request that are answered or set anew here. `Expect` is answered by the engine when the body is first
+/// read.
+const OF_REQUESTS: [Name; 3] = [name::EXPECT, name::HTTP2_SETTINGS, name::TE];
+
 /// Takes them out of a request. Returns the protocol that the client wants to switch to, if it does so properly.
-/// `Expect` goes too: the engine answers it when the body is first read.
 pub(crate) fn request(head: &mut RequestHead) -> Option<Value> {
+    join_cookies(head);
+    let concerned = |found: &Name| HOP_BY_HOP.contains(found) || OF_REQUESTS.contains(found);
+    if !head.map().keys().any(concerned) {
+        return None;
+    }
     let upgrade = match head.version() {
         HttpVersion::Http11 if head.lists(&name::CONNECTION, "upgrade") => {
             head.first(&name::UPGRADE).cloned()
@@ -23,21 +32,20 @@ pub(crate) fn request(head: &mut RequestHead) -> Option<Value> {
     };
     let trailers = head.lists(&name::TE, "trailers");
     strip(head);
-    head.remove(&name::EXPECT);
-    head.remove(&name::HTTP2_SETTINGS);
-    head.remove(&name::TE);
+    OF_REQUESTS.iter().for_each(|name| head.remove(name));
     if trailers {
         // The only member that an intermediary may pass on, and gRPC needs it.
         head.set(name::TE, Value::from_static("trailers"));
     }
-    join_cookies(head);
     // h2c by upgrade was retired by RFC 9113 and is a way around a proxy's rules.
     upgrade.filter(|protocol| !members(protocol).any(|member| member.eq_ignore_ascii_case(b"h2c")))
 }
 
 /// Takes them out of a response.
 pub(crate) fn response(head: &mut ResponseHead) {
-    strip(head);
+    if head.map().keys().any(|found| HOP_BY_HOP.contains(found)) {
+        strip(head);
+    }
 }
 
 fn strip(head: &mut impl Fields) {
