@@ -121,15 +121,9 @@ impl Worker {
         resolver.set(current.certificates.clone());
         self.upstreams.follow(&current.snapshot);
         self.timeouts.set(current.snapshot.policy.timeouts);
+        self.routes.borrow_mut().clear();
+        self.metrics.trim_routes(&current.snapshot.routes);
         *self.current.borrow_mut() = Rc::new(current);
-        // Labels that only this cache still holds are those of routes that are gone.
-        self.routes
-            .borrow_mut()
-            .retain(|_, (labels, _)| Arc::strong_count(labels) > 2);
-        let routes = self.routes.borrow();
-        let live: hashbrown::HashSet<&RouteLabels> =
-            routes.values().map(|(labels, _)| &**labels).collect();
-        self.metrics.retain_routes(|labels| live.contains(labels));
     }
 
     fn opened(&self) {

@@ -9,8 +9,8 @@ mod route;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hashbrown::HashMap;
-use tidegate_model::RouteLabels;
+use hashbrown::{HashMap, HashSet};
+use tidegate_model::{RouteLabels, RouteTable};
 
 pub(crate) use collect::Collected;
 pub(crate) use route::RouteMetrics;
@@ -73,7 +73,12 @@ pub(crate) struct WorkerMetrics {
     pub(crate) unrouted: RouteMetrics,
     faults: Mutex<HashMap<(&'static str, &'static str), u64>>,
     routes: Mutex<HashMap<Arc<RouteLabels>, Arc<RouteMetrics>>>,
+    /// How many routes are remembered before those that are gone are looked for again.
+    trim_at: Count,
 }
+
+/// Routes that are remembered whether they are in force or not: a series that comes back goes on counting.
+const REMEMBERED: u64 = 1000;
 
 impl WorkerMetrics {
     /// Counts an answer of Tidegate's own.
@@ -90,9 +95,40 @@ impl WorkerMetrics {
         routes.entry(labels.clone()).or_default().clone()
     }
 
-    /// Forgets routes that no snapshot has any more.
-    pub(crate) fn retain_routes(&self, keep: impl Fn(&RouteLabels) -> bool) {
+    /// Forgets routes that are gone, once so many are remembered that looking through those in force is worth it.
+    pub(crate) fn trim_routes(&self, in_force: &RouteTable) {
         let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
-        routes.retain(|labels, _| keep(labels));
+        if (routes.len() as u64) < self.trim_at.read().max(REMEMBERED) {
+            return;
+        }
+        let hosts = in_force.hosts();
+        let all = hosts
+            .values()
+            .flat_map(|host| host.routes().into_iter().chain(host.default_route()));
+        let live: HashSet<&RouteLabels> = all.map(|route| &*route.labels).collect();
+        routes.retain(|labels, _| live.contains(&**labels));
+        self.trim_at.set(2 * routes.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_model::NamespacedName;
+
+    use super::*;
+
+    #[test]
+    fn routes_that_are_gone_are_forgotten_in_the_end() {
+        let metrics = WorkerMetrics::default();
+        for number in 0..5000 {
+            let ingress = Some(NamespacedName::new("default", format!("web-{number}")));
+            metrics.route(&Arc::new(RouteLabels {
+                ingress,
+                service: String::new(),
+            }));
+            metrics.trim_routes(&RouteTable::default());
+        }
+        let remembered = metrics.routes.lock().unwrap().len() as u64;
+        assert!(remembered < REMEMBERED, "{remembered}");
     }
 }
