@@ -438,7 +438,7 @@ fn read_object(kind: Kind, map: Map<String, Value>, document: &mut Document) {
                 // What stands there may be secret.
                 Kind::Secret => "the value is not what a Secret has there; data takes base64, stringData plain text"
                     .to_owned(),
-                _ => format!("{}; correct the value", error.message.replace("i32", "a whole number")),
+                _ => error.advice(),
             };
             let fault = Fault::invalid(Some(reference), &error.path, message);
             document.faults.push(fault);
@@ -450,6 +450,19 @@ fn read_object(kind: Kind, map: Map<String, Value>, document: &mut Document) {
 struct TypeError {
     path: String,
     message: String,
+}
+
+impl TypeError {
+    /// What is wrong and what to do.
+    fn advice(&self) -> String {
+        let what = self.message.replace("i32", "a whole number");
+        // YAML has several words for true and false, and takes what looks like a number for one.
+        if what.ends_with("expected a string") {
+            format!("{what}; put the value in quotes")
+        } else {
+            format!("{what}; correct the value")
+        }
+    }
 }
 
 fn typed<T: DeserializeOwned>(

@@ -232,6 +232,21 @@ spec: {defaultBackend: {service: {name: web, port: {number: http}}}}
 }
 
 #[test]
+fn a_word_that_yaml_takes_for_true_wants_quotes() {
+    let text = "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web, annotations: {tidegate.dev/ssl-redirect: true}}
+";
+    let problem = only_problem(text);
+    assert!(
+        problem.message.contains("put the value in quotes"),
+        "{}",
+        problem.message
+    );
+}
+
+#[test]
 fn what_stands_in_a_secret_is_not_repeated() {
     let problem =
         only_problem("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: pa$$word}}");
