@@ -11,7 +11,9 @@ use crate::clock::{Elapsed, Timer, ticks, within};
 use crate::downstream::Downstream;
 use crate::fault::Fault;
 use crate::head::{Fields, RequestHead, ResponseHead, Value, name};
-use crate::upstream::{ConnectError, EndpointState, InFlight, Stream, UpstreamState, connect};
+use crate::upstream::{
+    Answered, ConnectError, EndpointState, InFlight, Stream, UpstreamState, connect,
+};
 use crate::{http1, http2};
 
 /// Endpoints that are tried for one request when they refuse a connection.
@@ -223,7 +225,7 @@ impl Wait<'_> {
     }
 }
 
-type Sent = Result<Result<(ResponseHead, ResponseBody), http1::SendError>, Elapsed>;
+type Sent = Result<Answered, Elapsed>;
 
 impl Connection {
     fn is_reused(&self) -> bool {

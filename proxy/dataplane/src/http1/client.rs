@@ -11,9 +11,9 @@ use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::{BUFFER, FIELDS};
-use crate::body::{RequestBody, ResponseBody};
-use crate::head::{Fields, RequestHead, ResponseHead, name};
-use crate::upstream::{EndpointState, Stream};
+use crate::body::RequestBody;
+use crate::head::{Fields, RequestHead, name};
+use crate::upstream::{Answered, EndpointState, Stream, answered};
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -23,14 +23,6 @@ pub(crate) struct Connection {
     over: bool,
     /// Whether the last response leaves the connection open (RFC 9112 section 9.3).
     persistent: bool,
-}
-
-/// Why a request was not answered.
-pub(crate) struct SendError {
-    /// The request, when not a byte of it was sent.
-    pub(crate) unsent: Option<(RequestHead, RequestBody)>,
-    /// What happened.
-    pub(crate) error: hyper::Error,
 }
 
 impl Connection {
@@ -70,38 +62,19 @@ impl Connection {
 
     /// Sends a request and waits for the head of the response. The body comes while the connection is driven, which
     /// a [`Lease`] does.
-    pub(crate) async fn send(
-        &mut self,
-        head: RequestHead,
-        body: RequestBody,
-    ) -> Result<(ResponseHead, ResponseBody), SendError> {
+    pub(crate) async fn send(&mut self, head: RequestHead, body: RequestBody) -> Answered {
         let request = http::Request::from_parts(head.into_parts(), body);
         let mut sent = std::pin::pin!(self.sender.try_send_request(request));
-        let answer = std::future::poll_fn(|cx| {
+        let outcome = std::future::poll_fn(|cx| {
             if !self.over && Pin::new(&mut *self.driver).poll(cx).is_ready() {
                 self.over = true;
             }
             sent.as_mut().poll(cx)
         })
         .await;
-        match answer {
-            Ok(response) => {
-                let (parts, body) = response.into_parts();
-                let head = ResponseHead::new(parts);
-                self.persistent = head.is_http11() && !head.lists(&name::CONNECTION, "close");
-                Ok((head, ResponseBody::received(body)))
-            }
-            Err(mut error) => {
-                let unsent = error.take_message().map(|request| {
-                    let (parts, body) = request.into_parts();
-                    (RequestHead::new(parts), body)
-                });
-                Err(SendError {
-                    unsent,
-                    error: error.into_error(),
-                })
-            }
-        }
+        let (head, body) = answered(outcome)?;
+        self.persistent = head.is_http11() && !head.lists(&name::CONNECTION, "close");
+        Ok((head, body))
     }
 
     /// The stream after a switch of protocols, and what was read of the new one already.

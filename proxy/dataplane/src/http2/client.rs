@@ -4,10 +4,9 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::{CONNECTION_WINDOW, HEAD, LocalExecutor, STREAM_WINDOW};
-use crate::body::{RequestBody, ResponseBody};
-use crate::head::{RequestHead, ResponseHead};
-use crate::http1::SendError;
-use crate::upstream::Stream;
+use crate::body::RequestBody;
+use crate::head::RequestHead;
+use crate::upstream::{Answered, Stream, answered};
 
 /// An open connection; a clone speaks on the same one.
 #[derive(Clone)]
@@ -38,27 +37,8 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of the response.
-    pub(crate) async fn send(
-        &mut self,
-        head: RequestHead,
-        body: RequestBody,
-    ) -> Result<(ResponseHead, ResponseBody), SendError> {
+    pub(crate) async fn send(&mut self, head: RequestHead, body: RequestBody) -> Answered {
         let request = http::Request::from_parts(head.into_parts(), body);
-        match self.sender.try_send_request(request).await {
-            Ok(response) => {
-                let (parts, body) = response.into_parts();
-                Ok((ResponseHead::new(parts), ResponseBody::received(body)))
-            }
-            Err(mut error) => {
-                let unsent = error.take_message().map(|request| {
-                    let (parts, body) = request.into_parts();
-                    (RequestHead::new(parts), body)
-                });
-                Err(SendError {
-                    unsent,
-                    error: error.into_error(),
-                })
-            }
-        }
+        answered(self.sender.try_send_request(request).await)
     }
 }
