@@ -1,3 +1,5 @@
+//! What wins, what is kept and what is told, version by version.
+
 use proptest::prelude::*;
 
 use super::*;
