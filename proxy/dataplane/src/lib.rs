@@ -4,6 +4,7 @@
 //! [`Snapshot`](tidegate_model::Snapshot) in force, [`Dataplane::drain`] ends it all without cutting a request short.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod access_log;
 mod body;
 mod clock;

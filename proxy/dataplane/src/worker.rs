@@ -3,33 +3,33 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
 use tidegate_model::{RouteLabels, Timeouts};
-use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::accept::Acceptor;
 use crate::access_log::LogWriter;
-use crate::clock::{Clock, TICK, ticks, within};
-use crate::downstream::{Downstream, End, Engine, ListenerFacts};
+use crate::clock::{Clock, TICK, ticks};
+use crate::downstream::ListenerFacts;
 use crate::head::Value;
-use crate::listen::{BoundAddress, ListenerProtocol};
+use crate::listen::BoundAddress;
 use crate::metrics::{RouteMetrics, WorkerMetrics};
 use crate::publish::{Current, Published};
 use crate::tls::Resolver;
 use crate::upstream::UpstreamTable;
-use crate::{http1, http2};
 
 /// How often idle connections to endpoints are looked through, in ticks.
 const SWEEP: u64 = 20;
-/// Pause after an accept that failed for want of something (file descriptors, memory).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Rounds of the runtime between the last accept and the drain of connections: one for a new connection to be known to
+/// the kernel's poll, one for its first bytes to be told, one for them to be read.
+const DRAIN_ROUNDS: usize = 3;
 
 /// What a worker is made of; moved into its thread.
 pub(crate) struct Setup {
@@ -79,7 +79,7 @@ pub(crate) struct Worker {
     pub(crate) access_log: Option<LogWriter>,
     /// For bytes that are gathered and written within one poll.
     pub(crate) scratch: RefCell<Vec<u8>>,
-    tls: TlsAcceptor,
+    pub(crate) tls: TlsAcceptor,
     current: RefCell<Held>,
     timeouts: Cell<Timeouts>,
     /// By address of the labels, which are kept alive here.
@@ -126,23 +126,19 @@ impl Worker {
         *self.current.borrow_mut() = Rc::new(current);
     }
 
-    fn opened(&self) {
+    /// Whether it holds as many connections as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.open.get() >= self.connections
+    }
+
+    pub(crate) fn opened(&self) {
         self.open.set(self.open.get() + 1);
         self.metrics.open.set(self.open.get() as u64);
     }
 
-    fn closed(&self) {
+    pub(crate) fn closed(&self) {
         self.open.set(self.open.get().saturating_sub(1));
         self.metrics.open.set(self.open.get() as u64);
-    }
-}
-
-/// Counts a connection for as long as it lives, a panic of its task included.
-struct Open(Rc<Worker>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.closed();
     }
 }
 
@@ -190,33 +186,43 @@ async fn run(mut setup: Setup) -> DrainReport {
         connections: setup.connections,
     });
     setup.resolver.set(first.certificates.clone());
-    let mut accepting = Vec::new();
-    for (bound, socket) in setup.listeners {
-        let port =
-            Value::from_str(&bound.address.port().to_string()).unwrap_or(Value::from_static("0"));
-        let facts = Rc::new(ListenerFacts {
-            protocol: bound.protocol,
-            port,
-        });
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => accepting.push(tokio::task::spawn_local(accept(
-                worker.clone(),
-                facts,
-                socket,
-            ))),
-            Err(error) => {
-                tracing::error!(address = %bound.address, %error, "cannot accept connections");
-            }
-        }
-    }
+    let acceptors: Vec<Rc<Acceptor>> = acceptors(&worker, setup.listeners).collect();
+    let accepting: Vec<_> = acceptors
+        .iter()
+        .cloned()
+        .map(|acceptor| tokio::task::spawn_local(async move { acceptor.run().await }))
+        .collect();
     tokio::task::spawn_local(keep_time(worker.clone()));
     let deadline = follow(&worker, setup.published, setup.orders, &setup.resolver).await;
-    // Dropping the sockets is what stops new connections: nothing that was accepted is lost.
     for task in accepting {
         task.abort();
         let _ = task.await;
     }
+    for acceptor in acceptors {
+        acceptor.finish();
+    }
     drain(&worker, deadline).await
+}
+
+fn acceptors(
+    worker: &Rc<Worker>,
+    listeners: Vec<(BoundAddress, TcpListener)>,
+) -> impl Iterator<Item = Rc<Acceptor>> {
+    listeners.into_iter().filter_map(|(bound, socket)| {
+        let port =
+            Value::from_str(&bound.address.port().to_string()).unwrap_or(Value::from_static("0"));
+        let facts = ListenerFacts {
+            protocol: bound.protocol,
+            port,
+        };
+        match tokio::net::TcpListener::from_std(socket) {
+            Ok(socket) => Some(Rc::new(Acceptor::new(worker.clone(), facts, socket))),
+            Err(error) => {
+                tracing::error!(address = %bound.address, %error, "cannot accept connections");
+                None
+            }
+        }
+    })
 }
 
 async fn first_snapshot(
@@ -261,6 +267,10 @@ async fn follow(
 
 async fn drain(worker: &Rc<Worker>, deadline: Duration) -> DrainReport {
     let before = worker.open.get();
+    // Requests that have arrived begin before the connections learn of the drain: each round asks the kernel once.
+    for _ in 0..DRAIN_ROUNDS {
+        tokio::task::yield_now().await;
+    }
     worker.draining.set(true);
     worker.clock.wake_all();
     let finished = async {
@@ -302,92 +312,6 @@ async fn keep_time(worker: Rc<Worker>) {
                 .set(worker.upstreams.idle_connections() as u64);
         }
     }
-}
-
-async fn accept(worker: Rc<Worker>, facts: Rc<ListenerFacts>, socket: tokio::net::TcpListener) {
-    loop {
-        if worker.open.get() >= worker.connections {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        }
-        match socket.accept().await {
-            Ok((stream, peer)) => {
-                worker.opened();
-                let open = Open(worker.clone());
-                let facts = facts.clone();
-                match facts.protocol {
-                    ListenerProtocol::Http => {
-                        worker.metrics.accepted_http.add(1);
-                        tokio::task::spawn_local(plain(open, facts, stream, peer));
-                    }
-                    ListenerProtocol::Https => {
-                        worker.metrics.accepted_https.add(1);
-                        tokio::task::spawn_local(encrypted(open, facts, stream, peer));
-                    }
-                }
-            }
-            Err(error) => {
-                worker.metrics.accept_failures.add(1);
-                if !is_of_one_connection(&error) {
-                    tracing::warn!(%error, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-/// Errors of a connection that was gone before it was accepted; the next one may be well.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, TimedOut,
-    };
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | TimedOut
-    )
-}
-
-async fn plain(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
-    let downstream = Downstream::new(open.0.clone(), facts, peer, Engine::Http1);
-    let end = http1::serve(downstream.clone(), stream).await;
-    finish(&downstream, end);
-}
-
-async fn encrypted(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
-    let worker = &open.0;
-    let shaken = {
-        let timer = worker.clock.timer();
-        timer.set(worker.timeouts().handshake);
-        within(&timer, worker.tls.accept(stream)).await
-    };
-    let Ok(Ok(stream)) = shaken else {
-        worker.metrics.handshakes_failed.add(1);
-        return;
-    };
-    let session = stream.get_ref().1;
-    match session.handshake_kind() {
-        Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
-        _ => worker.metrics.handshakes_full.add(1),
-    }
-    let engine = match session.alpn_protocol() {
-        Some(b"h2") => Engine::Http2,
-        _ => Engine::Http1,
-    };
-    let downstream = Downstream::new(worker.clone(), facts, peer, engine);
-    let end = match engine {
-        Engine::Http1 => http1::serve(downstream.clone(), stream).await,
-        Engine::Http2 => http2::serve(downstream.clone(), stream).await,
-    };
-    finish(&downstream, end);
-}
-
-fn finish(downstream: &Downstream, end: End) {
-    if end == End::TimedOut {
-        downstream.worker.metrics.timed_out.add(1);
-    }
-    // A tunnel that was never begun holds its own connection: let go of it.
-    drop(downstream.take_tunnel());
 }
 
 /// A course of its own for each worker's random choices.

@@ -47,14 +47,17 @@ where
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(watched), service));
     let mut draining = false;
     let end = std::future::poll_fn(|cx| {
-        if downstream.draining() && !draining {
+        loop {
+            if let Poll::Ready(served) = connection.as_mut().poll(cx) {
+                return Poll::Ready(served.map_or(End::Broken, |()| End::Closed));
+            }
+            if draining || !downstream.draining() {
+                return downstream.poll_expired(cx).map(|()| End::TimedOut);
+            }
+            // A request that had arrived has just been read: it is answered before the connection closes.
             draining = true;
             connection.as_mut().graceful_shutdown();
         }
-        if let Poll::Ready(served) = connection.as_mut().poll(cx) {
-            return Poll::Ready(served.map_or(End::Broken, |()| End::Closed));
-        }
-        downstream.poll_expired(cx).map(|()| End::TimedOut)
     })
     .await;
     if end == End::Closed

@@ -43,6 +43,21 @@ fn what_is_left_at_the_deadline_is_cut_and_reported() {
 }
 
 #[test]
+fn whoever_was_let_into_the_queue_is_served() {
+    let backend = Backend::saying("served");
+    let gate = Gate::start(everything_to(backend.address));
+    let mut clients: Vec<Client> = (0..200).map(|_| gate.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    let report = gate.drain(PATIENCE);
+    assert_eq!(report.cut, 0);
+    for client in &mut clients {
+        assert_eq!(client.response().text(), "served");
+    }
+}
+
+#[test]
 fn a_drain_before_the_first_snapshot_ends_at_once() {
     let gate = Gate::start_empty(2);
     let report = gate.drain(PATIENCE);
