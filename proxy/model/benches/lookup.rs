@@ -36,17 +36,18 @@ impl Shape {
         }
     }
 
-    /// Host and path of a route.
+    /// Host and path of a route. The texts have the same length whatever the number, so that the work of reading and
+    /// comparing them is the same for every size of table.
     fn condition(self, number: usize) -> (String, String) {
         match self {
-            Self::Hosts => (format!("app-{number}.team.example.com"), "/".to_owned()),
+            Self::Hosts => (format!("app-{number:05}.team.example.com"), "/".to_owned()),
             Self::HostsAndPaths => (
-                format!("app-{}.team.example.com", number / 10),
+                format!("app-{:05}.team.example.com", number / 10),
                 format!("/api/v1/part-{}", number % 10),
             ),
             Self::Paths => (
                 "shared.example.com".to_owned(),
-                format!("/team-{}/app-{number}", number % 97),
+                format!("/team-{:02}/app-{number:05}", number % 97),
             ),
         }
     }
@@ -137,7 +138,8 @@ fn route(host: &str, path: &str, number: usize) -> Arc<Route> {
     })
 }
 
-/// Requests in one piece of memory, read from front to back as a connection's buffer would be.
+/// Requests in one piece of memory, read from front to back as a connection's buffer would be. It has the same size for
+/// every table: only what the look-up itself reads differs.
 struct Requests {
     text: String,
     /// Where each ends: host, then path.

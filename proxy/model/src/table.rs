@@ -5,22 +5,23 @@
 //! next one is asked. When no rule matches at all, default backends answer in the same order of hosts, and last the
 //! controller's own.
 
+mod hosts;
 mod paths;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use self::{hosts::HostIndex, paths::PathIndex};
+use crate::{HostPattern, Route, host::parent};
 
-use self::paths::PathIndex;
-use crate::{HostPattern, Hostname, Route, host::parent};
-
-/// Every route, indexed.
+/// Every route, indexed. Copies share all hosts but those that are changed afterwards, so that a copy with one host
+/// changed costs microseconds whatever the number of hosts.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    exact: HashMap<Hostname, Arc<VirtualHost>>,
-    wildcard: HashMap<Hostname, Arc<VirtualHost>>,
-    any: Arc<VirtualHost>,
+    exact: HostIndex,
+    wildcard: HostIndex,
+    any: VirtualHost,
 }
 
 /// What [`RouteTable::find`] found.
@@ -35,7 +36,7 @@ pub struct Lookup<'a> {
 impl RouteTable {
     /// The route for a host (lower case, no port) and a path (no query).
     pub fn find(&self, host: &str, path: &str) -> Lookup<'_> {
-        let exact = self.exact.get(host).map(|found| &**found);
+        let exact = self.exact.find(host);
         // A wildcard is asked only when the exact host had no answer, which is rare: look it up late.
         if let Some(virtual_host) = exact
             && let Some(route) = virtual_host.find(path)
@@ -45,47 +46,40 @@ impl RouteTable {
                 tls_host: virtual_host.tls,
             };
         }
-        let wildcard = parent(host)
-            .and_then(|suffix| self.wildcard.get(suffix))
-            .map(|found| &**found);
-        let hosts = [exact, wildcard, Some(&*self.any)];
+        let wildcard = parent(host).and_then(|suffix| self.wildcard.find(suffix));
+        let hosts = [exact, wildcard, Some(&self.any)];
         let mut known = hosts.into_iter().flatten();
         let tls_host = exact.or(wildcard).unwrap_or(&self.any).tls;
         let route = known
             .clone()
             .find_map(|virtual_host| virtual_host.find(path))
-            .or_else(|| known.find_map(|virtual_host| virtual_host.default.as_ref()));
+            .or_else(|| known.find_map(VirtualHost::default_route));
         Lookup { route, tls_host }
     }
 
     /// Puts a host's routes in, in place of those it had; `None` removes the host.
     pub fn set(&mut self, host: HostPattern, virtual_host: Option<VirtualHost>) {
-        let virtual_host = virtual_host.map(Arc::new);
-        let (map, name) = match host {
+        let (index, name) = match host {
             HostPattern::Exact(name) => (&mut self.exact, name),
             HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
             HostPattern::Any => return self.any = virtual_host.unwrap_or_default(),
         };
         match virtual_host {
-            Some(virtual_host) => _ = map.insert(name, virtual_host),
-            None => _ = map.remove(&name),
+            Some(virtual_host) => index.insert(&name, virtual_host),
+            None => index.remove(&name),
         }
     }
 
     /// Every host with its routes, in order of precedence and name. A host without routes is one that is only listed
     /// under `spec.tls`.
     pub fn hosts(&self) -> BTreeMap<HostPattern, &VirtualHost> {
-        let exact = self
-            .exact
-            .iter()
-            .map(|(name, found)| (HostPattern::Exact(name.clone()), &**found));
-        let wildcard = self
-            .wildcard
-            .iter()
-            .map(|(name, found)| (HostPattern::Wildcard(name.clone()), &**found));
+        let exact = self.exact.iter();
+        let exact = exact.map(|(name, found)| (HostPattern::Exact(name), found));
+        let wildcard = self.wildcard.iter();
+        let wildcard = wildcard.map(|(name, found)| (HostPattern::Wildcard(name), found));
         exact
             .chain(wildcard)
-            .chain([(HostPattern::Any, &*self.any)])
+            .chain([(HostPattern::Any, &self.any)])
             .collect()
     }
 }
@@ -99,11 +93,10 @@ pub struct Shadowed {
     pub winner: Arc<Route>,
 }
 
-/// The routes of one host.
+/// The routes of one host. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct VirtualHost {
     paths: PathIndex,
-    default: Option<Arc<Route>>,
     tls: bool,
 }
 
@@ -119,19 +112,8 @@ impl VirtualHost {
         tls: bool,
     ) -> (Self, Vec<Shadowed>) {
         routes.sort_by(|a, b| a.path.cmp(&b.path).then_with(|| a.rank.cmp(&b.rank)));
-        let mut paths = PathIndex::for_routes(routes.len());
-        let mut shadowed = Vec::new();
-        for loser in routes {
-            if let Some(winner) = paths.insert(&loser) {
-                shadowed.push(Shadowed { loser, winner });
-            }
-        }
-        let host = Self {
-            paths,
-            default,
-            tls,
-        };
-        (host, shadowed)
+        let (paths, shadowed) = PathIndex::new(&routes, default);
+        (Self { paths, tls }, shadowed)
     }
 
     /// The route whose rule matches the path best; default backends are not asked.
@@ -148,7 +130,7 @@ impl VirtualHost {
 
     /// What answers when no rule matches.
     pub fn default_route(&self) -> Option<&Arc<Route>> {
-        self.default.as_ref()
+        self.paths.default_route()
     }
 
     /// Whether the host is listed under some `spec.tls`.

@@ -1,149 +1,190 @@
 //! The paths of one host: a list while they are few, a tree in a hash table when they are many.
 //!
-//! Most hosts have few paths. Their list takes two pieces of memory, one with everything that decides whether a path
-//! is worth comparing, one with the text of all paths. A look-up that finds nothing of it in the processor's caches
-//! waits for little memory, where a tree would wait for several places one after another.
+//! Both are laid out for look-ups that find nothing of them in the processor's caches. What decides about a path, its
+//! text included, stands in one place, and what is read next is next to it or needs no text to be found.
 
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_map::Entry};
 
-use crate::{PathKind, Route};
+use super::{Shadowed, text::Text};
+use crate::{PathKind, PathMatch, Route};
 
 /// Up to this many routes a list is as fast as the tree when all is in cache, and faster when it is not.
 const LIST_LIMIT: usize = 16;
 
-/// Routes by path.
-#[derive(Clone, Debug)]
-pub(super) enum PathIndex {
-    List(List),
-    Tree(Tree),
+/// The routes of a host's rules by path, and its default route. Small, as it is part of the host's slot in its table,
+/// and cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PathIndex {
+    /// The prefix `/`, which matches every path and comes last. Most hosts have this one only.
+    all: Option<Arc<Route>>,
+    others: Others,
 }
 
-impl Default for PathIndex {
+#[derive(Clone, Debug)]
+enum Others {
+    /// In order of precedence: the first that matches is the best. The default route comes last.
+    List(Arc<[Listed]>),
+    Tree(Arc<Tree>),
+}
+
+impl Default for Others {
     fn default() -> Self {
-        Self::List(List::default())
+        Self::List(Arc::default())
     }
 }
 
 impl PathIndex {
-    /// An empty index that is good for this many routes.
-    pub(super) fn for_routes(routes: usize) -> Self {
-        if routes <= LIST_LIMIT {
-            Self::List(List::default())
-        } else {
-            Self::Tree(Tree::default())
-        }
-    }
-
-    /// Puts a route in, or returns the one that is there for the same condition. Routes come in order of precedence.
-    pub(super) fn insert(&mut self, route: &Arc<Route>) -> Option<Arc<Route>> {
-        match self {
-            Self::List(list) => list.insert(route),
-            Self::Tree(tree) => tree.insert(route),
-        }
+    /// Indexes routes, which come in order of precedence. Of those with the same condition the first is kept.
+    pub(super) fn new(routes: &[Arc<Route>], default: Option<Arc<Route>>) -> (Self, Vec<Shadowed>) {
+        let (mut routes, shadowed) = distinct(routes);
+        let all = routes.pop_if(|last| compared(&last.path).is_empty());
+        let others = match (routes.len(), default) {
+            (0, None) => Others::default(),
+            (..=LIST_LIMIT, default) => {
+                let rules = routes.into_iter().map(Listed::rule);
+                Others::List(rules.chain(default.map(Listed::default)).collect())
+            }
+            (_, default) => Others::Tree(Arc::new(Tree::new(&routes, default))),
+        };
+        (Self { all, others }, shadowed)
     }
 
     /// The route that matches a path best.
     pub(super) fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        match self {
-            Self::List(list) => list.find(path),
-            Self::Tree(tree) => tree.find(path),
+        let found = match &self.others {
+            Others::List(list) => {
+                let listed = list.iter().find(|listed| listed.matches(path.as_bytes()));
+                listed.map(|listed| &listed.route)
+            }
+            Others::Tree(tree) => tree.find(path),
+        };
+        found.or(self.all.as_ref())
+    }
+
+    /// The route for requests that no rule matches.
+    pub(super) fn default_route(&self) -> Option<&Arc<Route>> {
+        match &self.others {
+            Others::List(list) => list
+                .last()
+                .filter(|last| last.condition == Condition::Default)
+                .map(|last| &last.route),
+            Others::Tree(tree) => tree.default.as_ref(),
         }
     }
 
-    /// Every route, in no order.
+    /// The route of every rule, in no order.
     pub(super) fn routes(&self) -> Vec<&Arc<Route>> {
-        match self {
-            Self::List(list) => list.routes().collect(),
-            Self::Tree(tree) => tree.routes().collect(),
-        }
+        let others: Vec<_> = match &self.others {
+            Others::List(list) => list
+                .iter()
+                .filter(|listed| listed.condition != Condition::Default)
+                .map(|listed| &listed.route)
+                .collect(),
+            Others::Tree(tree) => tree.routes().collect(),
+        };
+        others.into_iter().chain(&self.all).collect()
     }
 }
 
-/// Routes in order of precedence: the first that matches is the best.
-#[derive(Clone, Debug, Default)]
-pub(super) struct List {
-    /// The prefix `/`, which matches every path and comes last.
-    all: Option<Arc<Route>>,
-    listed: Vec<Listed>,
-    /// The paths of `listed`, one after another; prefixes without their trailing slash.
-    text: String,
+/// The routes without those whose condition an earlier one has.
+fn distinct(routes: &[Arc<Route>]) -> (Vec<Arc<Route>>, Vec<Shadowed>) {
+    let mut winners: HashMap<(PathKind, &str), &Arc<Route>> = HashMap::with_capacity(routes.len());
+    let mut kept = Vec::with_capacity(routes.len());
+    let mut shadowed = Vec::new();
+    for route in routes {
+        match winners.entry((route.path.kind(), compared(&route.path))) {
+            Entry::Vacant(entry) => {
+                entry.insert(route);
+                kept.push(route.clone());
+            }
+            Entry::Occupied(winner) => shadowed.push(Shadowed {
+                loser: route.clone(),
+                winner: Arc::clone(winner.get()),
+            }),
+        }
+    }
+    (kept, shadowed)
 }
 
+/// The text that requests are compared with: a prefix's has no trailing slash. Empty for the prefix `/` alone.
+fn compared(path: &PathMatch) -> &str {
+    let written = path.as_str();
+    match path.kind() {
+        PathKind::Exact => written,
+        PathKind::Prefix => written.strip_suffix('/').unwrap_or(written),
+    }
+}
+
+/// A route in a list, with all that a comparison needs.
 #[derive(Clone, Debug)]
 struct Listed {
-    kind: PathKind,
-    start: usize,
-    end: usize,
+    text: Text,
     route: Arc<Route>,
+    condition: Condition,
+    /// Of the text. Paths of one host tend to begin alike and to end differently.
+    last: Option<u8>,
 }
 
-impl List {
-    fn insert(&mut self, route: &Arc<Route>) -> Option<Arc<Route>> {
-        let kind = route.path.kind();
-        let written = route.path.as_str();
-        let path = match kind {
-            PathKind::Exact => written,
-            PathKind::Prefix => written.strip_suffix('/').unwrap_or(written),
-        };
-        if path.is_empty() {
-            let winner = self.all.clone();
-            self.all.get_or_insert_with(|| route.clone());
-            return winner;
+/// When a listed route is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    Path(PathKind),
+    /// No rule matches.
+    Default,
+}
+
+impl Listed {
+    fn rule(route: Arc<Route>) -> Self {
+        let text = compared(&route.path);
+        Self {
+            text: text.into(),
+            condition: Condition::Path(route.path.kind()),
+            last: text.bytes().last(),
+            route,
         }
-        let same =
-            |listed: &&Listed| listed.kind == kind && self.text[listed.start..listed.end] == *path;
-        if let Some(winner) = self.listed.iter().find(same) {
-            return Some(winner.route.clone());
-        }
-        let start = self.text.len();
-        self.text.push_str(path);
-        self.listed.push(Listed {
-            kind,
-            start,
-            end: self.text.len(),
-            route: route.clone(),
-        });
-        None
     }
 
-    fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        let path = path.as_bytes();
-        let text = self.text.as_bytes();
-        let matches = |listed: &&Listed| {
-            let length = listed.end - listed.start;
-            // The byte behind a prefix rules most routes out before any text is compared.
-            let fits = match listed.kind {
-                PathKind::Exact => path.len() == length,
-                PathKind::Prefix => path.len() == length || path.get(length) == Some(&b'/'),
-            };
-            fits && path[..length] == text[listed.start..listed.end]
-        };
-        let found = self.listed.iter().find(matches);
-        found.map(|listed| &listed.route).or(self.all.as_ref())
+    fn default(route: Arc<Route>) -> Self {
+        Self {
+            text: "".into(),
+            condition: Condition::Default,
+            last: None,
+            route,
+        }
     }
 
-    fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        self.listed
-            .iter()
-            .map(|listed| &listed.route)
-            .chain(&self.all)
+    fn matches(&self, path: &[u8]) -> bool {
+        let Some((start, rest)) = path.split_at_checked(self.text.len()) else {
+            return false;
+        };
+        // Two bytes rule most routes out before any text is compared.
+        let fits = match self.condition {
+            Condition::Path(PathKind::Exact) => rest.is_empty(),
+            Condition::Path(PathKind::Prefix) => rest.is_empty() || rest.starts_with(b"/"),
+            Condition::Default => false,
+        };
+        fits && start.last().copied() == self.last && start == self.text.as_bytes()
     }
 }
 
 /// Routes in a tree by path element. The nodes stand in one hash table, keyed by parent node and element, so a look-up
-/// takes one probe per element however many paths there are.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tree {
-    root: Node,
-    nodes: HashMap<Edge, Node>,
+/// takes one probe per element however many paths there are. The root has no route and no place in the table.
+#[derive(Debug, Default)]
+struct Tree {
+    hasher: DefaultHashBuilder,
+    nodes: HashTable<Node>,
+    default: Option<Arc<Route>>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Node {
-    /// 0 for the root.
+/// Fills one line of a processor's cache.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(super) struct Node {
+    parent: u32,
+    element: Text,
     id: u32,
     /// Whether other nodes are below: saves the probe that would find none.
     branches: bool,
@@ -151,96 +192,74 @@ struct Node {
     prefix: Option<Arc<Route>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Edge {
-    parent: u32,
-    element: Box<str>,
-}
+/// The root's [`Node::id`].
+const ROOT: u32 = 0;
 
-/// An [`Edge`] to look up, borrowed.
-#[derive(Clone, Copy, Hash)]
-struct EdgeRef<'a> {
-    parent: u32,
-    element: &'a str,
-}
-
-impl Hash for Edge {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        EdgeRef {
-            parent: self.parent,
-            element: &self.element,
-        }
-        .hash(state);
-    }
-}
-
-impl From<&EdgeRef<'_>> for Edge {
-    fn from(edge: &EdgeRef<'_>) -> Self {
-        Self {
-            parent: edge.parent,
-            element: edge.element.into(),
-        }
-    }
-}
-
-impl Equivalent<Edge> for EdgeRef<'_> {
-    fn equivalent(&self, edge: &Edge) -> bool {
-        self.parent == edge.parent && *self.element == *edge.element
+impl Node {
+    fn is(&self, parent: u32, element: &[u8]) -> bool {
+        self.parent == parent && self.element.as_bytes() == element
     }
 }
 
 impl Tree {
-    fn insert(&mut self, route: &Arc<Route>) -> Option<Arc<Route>> {
-        let node = self.node(route);
-        let slot = match route.path.kind() {
-            PathKind::Exact => &mut node.exact,
-            PathKind::Prefix => &mut node.prefix,
+    fn new(routes: &[Arc<Route>], default: Option<Arc<Route>>) -> Self {
+        let mut tree = Self {
+            default,
+            ..Self::default()
         };
-        let winner = slot.clone();
-        slot.get_or_insert_with(|| route.clone());
-        winner
-    }
-
-    /// The node for a route's path, made if need be.
-    fn node(&mut self, route: &Route) -> &mut Node {
-        let mut edge: Option<EdgeRef<'_>> = None;
-        let mut parent = self.root.id;
-        for element in route.path.elements() {
-            if let Some(node) = edge.and_then(|edge| self.nodes.get_mut(&edge)) {
-                node.branches = true;
-            }
-            let next = u32::try_from(self.nodes.len() + 1).unwrap_or(u32::MAX);
-            let here = EdgeRef { parent, element };
-            parent = match self.nodes.get(&here) {
-                Some(node) => node.id,
-                None => self.add(&here, next),
-            };
-            edge = Some(here);
+        for route in routes {
+            tree.insert(route);
         }
-        match edge {
-            Some(edge) => self.nodes.entry(Edge::from(&edge)).or_default(),
-            None => &mut self.root,
-        }
+        tree
     }
 
-    fn add(&mut self, edge: &EdgeRef<'_>, id: u32) -> u32 {
-        let node = Node {
-            id,
-            ..Node::default()
-        };
-        self.nodes.insert(Edge::from(edge), node);
-        id
-    }
-
-    fn find(&self, path: &str) -> Option<&Arc<Route>> {
-        let mut best = self.root.prefix.as_ref();
-        let Some(rest) = path.strip_prefix('/') else {
-            return best;
-        };
-        let mut parent = self.root.id;
-        let mut elements = rest.split('/').peekable();
+    fn insert(&mut self, route: &Arc<Route>) {
+        let mut elements = route.path.elements().peekable();
+        let mut parent = ROOT;
         while let Some(element) = elements.next() {
-            let Some(node) = self.nodes.get(&EdgeRef { parent, element }) else {
+            let node = self.node(parent, element);
+            parent = node.id;
+            if elements.peek().is_some() {
+                node.branches = true;
+                continue;
+            }
+            match route.path.kind() {
+                PathKind::Exact => node.exact = Some(route.clone()),
+                PathKind::Prefix => node.prefix = Some(route.clone()),
+            }
+        }
+    }
+
+    /// The node of an element below a parent, made if need be.
+    fn node(&mut self, parent: u32, element: &str) -> &mut Node {
+        let id = u32::try_from(self.nodes.len() + 1).unwrap_or(u32::MAX);
+        let hasher = &self.hasher;
+        let entry = self.nodes.entry(
+            hasher.hash_one((parent, element.as_bytes())),
+            |node| node.is(parent, element.as_bytes()),
+            |node| hasher.hash_one((node.parent, node.element.as_bytes())),
+        );
+        let node = || Node {
+            parent,
+            element: Text::from(element),
+            id,
+            branches: false,
+            exact: None,
+            prefix: None,
+        };
+        entry.or_insert_with(node).into_mut()
+    }
+
+    // On its own, so that the way to a list or to the prefix `/` stays short.
+    #[inline(never)]
+    fn find(&self, path: &str) -> Option<&Arc<Route>> {
+        let mut best = None;
+        let mut parent = ROOT;
+        let path = path.strip_prefix('/')?.as_bytes();
+        let mut elements = path.split(|byte| *byte == b'/').peekable();
+        while let Some(element) = elements.next() {
+            let hash = self.hasher.hash_one((parent, element));
+            let Some(node) = self.nodes.find(hash, |node| node.is(parent, element)) else {
                 return best;
             };
             if elements.peek().is_none() && node.exact.is_some() {
@@ -256,7 +275,7 @@ impl Tree {
     }
 
     fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        let nodes = self.nodes.values().chain([&self.root]);
+        let nodes = self.nodes.iter();
         nodes.flat_map(|node| node.exact.iter().chain(&node.prefix))
     }
 }

@@ -115,9 +115,42 @@ fn the_older_of_two_equal_rules_is_served_and_the_other_named() {
     assert!(Arc::ptr_eq(&shadowed[0].loser, &younger) && Arc::ptr_eq(&shadowed[0].winner, &older));
 }
 
+#[test]
+fn a_host_fills_one_line_of_cache() {
+    assert_eq!(size_of::<hosts::Slot>(), 64);
+    assert_eq!(size_of::<paths::Node>(), 64);
+}
+
+#[test]
+fn a_default_answers_what_no_rule_matches_and_is_no_rule() {
+    let default = route("a.x", PathKind::Prefix, "/", 9);
+    for rules in [0, 1, 40] {
+        let routes = (0..rules).map(|n| route("a.x", PathKind::Prefix, &format!("/{n}"), 1));
+        let host = VirtualHost::new(routes.collect(), Some(default.clone()), true).0;
+        assert!(host.find("/other").is_none());
+        assert_eq!(host.routes().len(), rules);
+        let mut table = RouteTable::default();
+        table.set(default.host.clone(), Some(host));
+        let found = table.find("a.x", "/other");
+        assert!(
+            found.tls_host
+                && found
+                    .route
+                    .is_some_and(|found| Arc::ptr_eq(found, &default))
+        );
+    }
+}
+
 fn any_path() -> impl Strategy<Value = String> {
     prop::collection::vec(
-        prop::sample::select(vec!["a", "b", "ab", "a.b", "%41"]),
+        prop::sample::select(vec![
+            "a",
+            "b",
+            "ab",
+            "a.b",
+            "%41",
+            "an-element-with-more-bytes-than-stand-in-a-slot",
+        ]),
         0..4,
     )
     .prop_flat_map(|elements| (Just(elements), any::<bool>()))
@@ -135,7 +168,8 @@ fn any_path() -> impl Strategy<Value = String> {
 }
 
 fn any_host() -> impl Strategy<Value = String> {
-    prop::sample::select(vec!["a.x", "b.x", "x", "a.b.x", "a.y"]).prop_map(str::to_owned)
+    let long = "a-name-with-more-bytes-than-stand-in-a-slot.x";
+    prop::sample::select(vec!["a.x", "b.x", "x", "a.b.x", "a.y", long]).prop_map(str::to_owned)
 }
 
 fn any_route() -> impl Strategy<Value = Arc<Route>> {
@@ -149,7 +183,44 @@ fn any_route() -> impl Strategy<Value = Arc<Route>> {
         .prop_map(|(host, kind, path, created)| route(&host, kind, &path, created))
 }
 
+fn any_pattern() -> impl Strategy<Value = HostPattern> {
+    let number = 0..600u32;
+    number.prop_map(|n| {
+        let (star, tail) = (["", "*."][n as usize % 2], "-with-a-longer-name-than-most");
+        let tail = if n % 3 == 0 { tail } else { "" };
+        HostPattern::parse(&format!("{star}h{n}{tail}.x")).expect("host")
+    })
+}
+
 proptest! {
+    #[test]
+    fn copies_change_on_their_own(
+        before in prop::collection::vec(any_pattern(), 0..400),
+        changes in prop::collection::vec((any_pattern(), any::<bool>()), 0..40),
+    ) {
+        let host = |tls| VirtualHost::new(Vec::new(), None, tls).0;
+        let tls = |table: &RouteTable| -> BTreeMap<HostPattern, bool> {
+            table.hosts().into_iter().map(|(pattern, host)| (pattern, host.tls())).collect()
+        };
+        let mut table = RouteTable::default();
+        let mut expected = BTreeMap::from([(HostPattern::Any, false)]);
+        for pattern in before {
+            table.set(pattern.clone(), Some(host(false)));
+            expected.insert(pattern, false);
+        }
+        let (old, old_expected) = (table.clone(), expected.clone());
+        for (pattern, stays) in changes {
+            table.set(pattern.clone(), stays.then(|| host(true)));
+            if stays {
+                expected.insert(pattern, true);
+            } else {
+                expected.remove(&pattern);
+            }
+        }
+        prop_assert_eq!(tls(&table), expected);
+        prop_assert_eq!(tls(&old), old_expected);
+    }
+
     #[test]
     fn the_index_answers_as_the_reference(
         routes in prop::collection::vec(any_route(), 0..24),

@@ -1,0 +1,94 @@
+//! Hosts by name, laid out so that a look-up waits for memory once.
+//!
+//! With many hosts nothing that a request needs is in the processor's near caches, and following a pointer costs more
+//! than all computing. So what a look-up reads stands together: the table's slot has the name next to the host
+//! itself, whose route for the prefix `/` is part of it. One small array before it, with a byte for each slot,
+//! says which slot to read; it stays in cache. A name too long for its slot costs one more read.
+//!
+//! Names are spread over shards, which copies of the index share. Changing a host copies its shard only.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::{VirtualHost, text::Text};
+use crate::Hostname;
+
+/// A power of two. With 10,000 hosts a shard has about 40 of them.
+const SHARDS: usize = 256;
+
+/// Hosts by name. Copies are cheap and share what is equal.
+#[derive(Clone, Debug)]
+pub(super) struct HostIndex {
+    hasher: DefaultHashBuilder,
+    shards: Box<[Arc<HashTable<Slot>>]>,
+}
+
+/// Fills one line of a processor's cache.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub(super) struct Slot {
+    name: Text,
+    host: VirtualHost,
+}
+
+impl Slot {
+    fn is_named(&self, name: &str) -> bool {
+        self.name.as_bytes() == name.as_bytes()
+    }
+}
+
+impl Default for HostIndex {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: vec![Arc::default(); SHARDS].into(),
+        }
+    }
+}
+
+impl HostIndex {
+    /// The host of this name.
+    pub(super) fn find(&self, name: &str) -> Option<&VirtualHost> {
+        let hash = self.hasher.hash_one(name.as_bytes());
+        let slot = self.shards[shard(hash)].find(hash, |slot| slot.is_named(name));
+        slot.map(|slot| &slot.host)
+    }
+
+    /// Puts a host in, in place of the one of this name.
+    pub(super) fn insert(&mut self, name: &Hostname, host: VirtualHost) {
+        let name = name.as_str();
+        let hasher = &self.hasher;
+        let hash = hasher.hash_one(name.as_bytes());
+        let entry = Arc::make_mut(&mut self.shards[shard(hash)]).entry(
+            hash,
+            |slot| slot.is_named(name),
+            |slot| hasher.hash_one(slot.name.as_bytes()),
+        );
+        let name = Text::from(name);
+        entry.insert(Slot { name, host });
+    }
+
+    /// Takes the host of this name out, if there is one.
+    pub(super) fn remove(&mut self, name: &Hostname) {
+        let name = name.as_str();
+        let hash = self.hasher.hash_one(name.as_bytes());
+        let shard = Arc::make_mut(&mut self.shards[shard(hash)]);
+        if let Ok(slot) = shard.find_entry(hash, |slot| slot.is_named(name)) {
+            slot.remove();
+        }
+    }
+
+    /// Every host with its name, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Hostname, &VirtualHost)> {
+        let slots = self.shards.iter().flat_map(|shard| shard.iter());
+        // Every text here was a host name when it was put in.
+        slots.filter_map(|slot| Some((Hostname::parse(slot.name.as_str()?).ok()?, &slot.host)))
+    }
+}
+
+/// The shard for a hash, by bits that do not choose the slot within it.
+fn shard(hash: u64) -> usize {
+    (hash >> 40) as usize % SHARDS
+}
