@@ -124,6 +124,29 @@ fn bytes_at_random_never_stop_it() {
 }
 
 #[test]
+fn two_framings_never_reach_an_endpoint() {
+    let backend = Backend::http(|_, body| ok(&String::from_utf8_lossy(body)));
+    let gate = Gate::start(everything_to(backend.address));
+    for fields in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3",
+    ] {
+        let mut client = gate.client();
+        client.send(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+        ));
+        let status = client.response().status();
+        assert!([200, 400].contains(&status), "{status}");
+        let head = backend.last_head();
+        let framings = [
+            field(&head, "content-length"),
+            field(&head, "transfer-encoding"),
+        ];
+        assert!(framings.iter().flatten().count() <= 1, "{head}");
+    }
+}
+
+#[test]
 fn a_broken_chunked_body_reaches_no_endpoint_as_a_whole_one() {
     let backend = Backend::http(|_, body| ok(&String::from_utf8_lossy(body)));
     let gate = Gate::start(everything_to(backend.address));
