@@ -186,6 +186,20 @@ impl Relay {
     }
 }
 
+/// What has been read already, else what driving the connection brings.
+fn poll_leased(
+    incoming: &mut Incoming,
+    lease: &mut http1::Lease,
+    cx: &mut Context<'_>,
+) -> Poll<Part> {
+    let read = Pin::new(&mut *incoming).poll_frame(&mut http1::nobody());
+    if read.is_ready() {
+        return read;
+    }
+    lease.drive(cx);
+    Pin::new(incoming).poll_frame(&mut http1::nobody())
+}
+
 impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -195,12 +209,13 @@ impl http_body::Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut *self;
-        if let Some(lease) = body.relay.as_mut().and_then(|relay| relay.lease.as_mut()) {
-            lease.drive(cx);
-        }
-        let polled = match &mut body.source {
-            Source::Fixed(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Source::Received(incoming) => Pin::new(incoming).poll_frame(cx),
+        let lease = body.relay.as_mut().and_then(|relay| relay.lease.as_mut());
+        let polled = match (&mut body.source, lease) {
+            (Source::Fixed(bytes), _) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+            (Source::Received(incoming), None) => Pin::new(incoming).poll_frame(cx),
+            (Source::Received(incoming), Some(lease)) => poll_leased(incoming, lease, cx),
         };
         match (&polled, &mut body.relay) {
             (Poll::Pending, Some(relay)) => {

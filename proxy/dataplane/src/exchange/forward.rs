@@ -160,14 +160,11 @@ impl Forward<'_> {
                         reused: true,
                     });
                 }
-            } else {
-                let idle = std::future::poll_fn(|cx| Poll::Ready(endpoint.take_idle(cx))).await;
-                if let Some((connection, idle)) = idle {
-                    return Ok(Connection::Http1 {
-                        connection,
-                        idle: Some(idle),
-                    });
-                }
+            } else if let Some((connection, idle)) = endpoint.take_idle() {
+                return Ok(Connection::Http1 {
+                    connection,
+                    idle: Some(idle),
+                });
             }
         }
         timer.set(self.policy.timeouts.connect);

@@ -50,26 +50,23 @@ impl Connection {
     }
 
     /// Whether another request can be sent. Takes no system call unless the endpoint has sent or closed something.
-    pub(crate) fn is_idle(&mut self, cx: &mut Context<'_>) -> bool {
-        self.drive(cx);
+    pub(crate) fn is_idle(&mut self) -> bool {
+        self.drive(&mut nobody());
         !self.over && self.sender.is_ready()
-    }
-
-    /// As [`is_idle`](Self::is_idle), outside of a task.
-    pub(crate) fn is_idle_now(&mut self) -> bool {
-        self.is_idle(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Sends a request and waits for the head of the response. The body comes while the connection is driven, which
     /// a [`Lease`] does.
     pub(crate) async fn send(&mut self, head: RequestHead, body: RequestBody) -> Answered {
         let request = http::Request::from_parts(head.into_parts(), body);
-        let mut sent = std::pin::pin!(self.sender.try_send_request(request));
+        // Freed of the runtime's budget, since a wake-up when that is used up would reach nobody.
+        let sent = tokio::task::unconstrained(self.sender.try_send_request(request));
+        let mut sent = std::pin::pin!(sent);
         let outcome = std::future::poll_fn(|cx| {
             if !self.over && Pin::new(&mut *self.driver).poll(cx).is_ready() {
                 self.over = true;
             }
-            sent.as_mut().poll(cx)
+            sent.as_mut().poll(&mut nobody())
         })
         .await;
         let (head, body) = answered(outcome)?;
@@ -82,6 +79,12 @@ impl Connection {
         let parts = self.driver.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }
+}
+
+/// For what only the driver moves: whoever drives looks at it in the same breath, so waking the task once more for it
+/// would be work for nothing.
+pub(crate) fn nobody() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 /// A connection that is busy with the body of a response.

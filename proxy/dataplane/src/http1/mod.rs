@@ -3,7 +3,7 @@
 mod client;
 mod server;
 
-pub(crate) use client::{Connection, Lease};
+pub(crate) use client::{Connection, Lease, nobody};
 pub(crate) use server::serve;
 
 /// Limit of a head and of what is buffered of a body, in bytes.

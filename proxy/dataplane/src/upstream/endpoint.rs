@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::Context;
 
 use crate::clock::{Clock, ticks};
 use crate::{http1, http2};
@@ -64,10 +63,10 @@ impl EndpointState {
     }
 
     /// A usable connection and how many ticks it lay idle. The newest is taken, so that a surplus grows old.
-    pub(crate) fn take_idle(&self, cx: &mut Context<'_>) -> Option<(http1::Connection, u64)> {
+    pub(crate) fn take_idle(&self) -> Option<(http1::Connection, u64)> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
-            if idle.connection.is_idle(cx) {
+            if idle.connection.is_idle() {
                 return Some((idle.connection, self.clock.now().saturating_sub(idle.since)));
             }
         }
@@ -105,7 +104,7 @@ impl EndpointState {
         let oldest = self.clock.now().saturating_sub(limit);
         self.idle
             .borrow_mut()
-            .retain_mut(|idle| idle.since >= oldest && idle.connection.is_idle_now());
+            .retain_mut(|idle| idle.since >= oldest && idle.connection.is_idle());
         let mut shared = self.shared.borrow_mut();
         if shared.as_ref().is_some_and(|shared| !shared.is_usable()) {
             *shared = None;
