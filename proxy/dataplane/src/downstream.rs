@@ -205,8 +205,10 @@ impl Downstream {
     }
 
     fn wrote_some(&self) {
-        if self.phase.get() == Phase::Relaying {
-            self.touch();
+        match (self.engine, self.phase.get()) {
+            // After its last part a response may take a slow client long to read.
+            (_, Phase::Relaying) | (Engine::Http1, Phase::Idle) => self.touch(),
+            _ => {}
         }
     }
 }

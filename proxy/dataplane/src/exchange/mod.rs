@@ -5,7 +5,7 @@ mod forward;
 
 use std::rc::Rc;
 
-use tidegate_model::{Policy, Protocol, Target};
+use tidegate_model::{Protocol, Target};
 
 pub(crate) use completion::Completion;
 
@@ -24,58 +24,87 @@ pub(crate) async fn exchange(
     body: RequestBody,
 ) -> (ResponseHead, ResponseBody) {
     let mut completion = Completion::begin(downstream, &head);
-    let (head, body) = match serve(downstream, head, body, &mut completion).await {
-        Ok(Served::Local(head)) => (head, ResponseBody::empty()),
-        Ok(Served::Switched(head, answer)) => {
-            completion.answered(head.status());
-            if let Some(lease) = answer.lease {
-                let (stream, read) = lease.connection.into_stream();
-                completion.hold(answer.in_flight);
-                downstream.leave_tunnel(Switched {
-                    stream,
-                    read,
-                    completion,
-                });
-            }
-            return (head, ResponseBody::empty());
-        }
-        Ok(Served::Relayed(answer)) => {
-            let Answer {
-                mut head,
-                body,
-                lease,
-                in_flight,
-                timer,
-            } = answer;
-            hop::response(&mut head);
-            identify(&mut head);
-            completion.answered(head.status());
-            completion.hold(in_flight);
-            let idle = downstream.worker.timeouts().idle;
-            timer.set(idle);
-            let relay = Relay {
-                lease,
-                timer: Some(timer),
-                idle,
-                completion,
-            };
-            return (head, body.relayed(relay));
-        }
+    match serve(downstream, head, body, &mut completion).await {
+        Ok(Served::Relayed(answer)) => relay(downstream, answer, completion),
+        Ok(Served::Switched(head, answer)) => switch(downstream, head, answer, completion),
+        Ok(Served::Local(head)) => local(downstream, head, ResponseBody::empty(), completion),
         Err(fault) => {
             completion.fault(fault);
-            fault.response()
+            let (head, body) = fault.response();
+            local(downstream, head, body, completion)
         }
-    };
-    let mut head = head;
+    }
+}
+
+/// An endpoint's answer, on its way to the client.
+fn relay(
+    downstream: &Downstream,
+    answer: Answer,
+    mut completion: Completion,
+) -> (ResponseHead, ResponseBody) {
+    let Answer {
+        mut head,
+        body,
+        lease,
+        in_flight,
+        timer,
+    } = answer;
+    hop::response(&mut head);
     identify(&mut head);
     completion.answered(head.status());
-    let relay = Relay {
-        lease: None,
-        timer: None,
-        idle: downstream.worker.timeouts().idle,
-        completion,
-    };
-    (head, body.relayed(relay))
+    completion.hold(in_flight);
+    let idle = downstream.worker.timeouts().idle;
+    timer.set(idle);
+    (
+        head,
+        body.relayed(Relay {
+            lease,
+            timer: Some(timer),
+            idle,
+            completion,
+        }),
+    )
+}
+
+/// An answer of Tidegate's own.
+fn local(
+    downstream: &Downstream,
+    mut head: ResponseHead,
+    body: ResponseBody,
+    mut completion: Completion,
+) -> (ResponseHead, ResponseBody) {
+    identify(&mut head);
+    completion.answered(head.status());
+    let idle = downstream.worker.timeouts().idle;
+    (
+        head,
+        body.relayed(Relay {
+            lease: None,
+            timer: None,
+            idle,
+            completion,
+        }),
+    )
+}
+
+/// An endpoint's agreement to another protocol, which the connection goes on with.
+fn switch(
+    downstream: &Downstream,
+    head: ResponseHead,
+    answer: Answer,
+    mut completion: Completion,
+) -> (ResponseHead, ResponseBody) {
+    completion.answered(head.status());
+    if let Some(lease) = answer.lease {
+        let (stream, read) = lease.connection.into_stream();
+        completion.hold(answer.in_flight);
+        downstream.leave_tunnel(Switched {
+            stream,
+            read,
+            completion,
+        });
+    }
+    (head, ResponseBody::empty())
 }
 
 /// How a request was served.
@@ -166,13 +195,4 @@ fn identify(head: &mut ResponseHead) {
     if head.first(&name::SERVER).is_none() {
         head.set(name::SERVER, Value::from_static("tidegate"));
     }
-}
-
-/// Reads of the policy that a whole exchange goes by.
-pub(crate) fn is_trusted(policy: &Policy, peer: std::net::IpAddr) -> bool {
-    let peer = peer.to_canonical();
-    policy
-        .trusted_proxies
-        .iter()
-        .any(|network| network.contains(&peer))
 }

@@ -3,7 +3,6 @@
 use tidegate_model::Policy;
 
 use crate::downstream::Downstream;
-use crate::exchange::is_trusted;
 use crate::head::{Fields, RequestHead, Value, name};
 use crate::listen::ListenerProtocol;
 
@@ -18,7 +17,12 @@ pub(crate) enum Trust {
 
 /// Whether the peer is one of the trusted proxies.
 pub(crate) fn trust(downstream: &Downstream, policy: &Policy) -> Trust {
-    if !policy.trusted_proxies.is_empty() && is_trusted(policy, downstream.peer.ip()) {
+    let peer = downstream.peer.ip().to_canonical();
+    if policy
+        .trusted_proxies
+        .iter()
+        .any(|network| network.contains(&peer))
+    {
         Trust::Believed
     } else {
         Trust::Replaced
