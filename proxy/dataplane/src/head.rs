@@ -205,12 +205,14 @@ impl RequestHead {
     }
 
     /// Sets target and version to what HTTP/2 has: scheme, `:authority` and path; `Host` goes (RFC 9113 section 8.3.1).
+    /// Done twice, as for a second try, it changes nothing more.
     pub(crate) fn target_http2(&mut self, scheme: http::uri::Scheme) {
         self.0.version = Version::HTTP_2;
         let mut parts = std::mem::take(&mut self.0.uri).into_parts();
         let host = self.0.headers.remove(name::HOST);
-        parts.authority =
-            host.and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+        if let Some(host) = host {
+            parts.authority = http::uri::Authority::try_from(host.as_bytes()).ok();
+        }
         parts
             .path_and_query
             .get_or_insert_with(|| http::uri::PathAndQuery::from_static("/"));
@@ -276,5 +278,24 @@ impl Fields for ResponseHead {
 
     fn map_mut(&mut self) -> &mut HeaderMap {
         &mut self.0.headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_try_over_http2_has_the_same_authority() {
+        let request = http::Request::get("/p?q")
+            .header("host", "a.example")
+            .body(())
+            .unwrap();
+        let mut head = RequestHead::new(request.into_parts().0);
+        for _ in 0..2 {
+            head.target_http2(http::uri::Scheme::HTTP);
+            assert_eq!(head.0.uri, "http://a.example/p?q");
+            assert!(head.first(&name::HOST).is_none());
+        }
     }
 }

@@ -100,7 +100,7 @@ impl Forward<'_> {
             let stale = connection.is_stale();
             let replica = (stale && complete() && head.is_idempotent()).then(|| head.replica());
             let reused = connection.is_reused();
-            if head.first(&name::HOST).is_none() {
+            if head.first(&name::HOST).is_none() && head.authority().is_none() {
                 // HTTP/1.0 without Host: the endpoint's own address is the authority that is left.
                 let address = Value::from_str(&endpoint.address.to_string());
                 address
