@@ -62,16 +62,12 @@ impl Collector for Collected {
         self.connections(&mut encoder)?;
         self.handshakes(&mut encoder)?;
         for (name, help, sum) in COUNTERS {
-            let total: u64 = self.0.iter().map(|worker| sum(worker).read()).sum();
+            let total = self.sum(sum);
             encoder
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter::<NoLabelSet, _, u64>(&total, None)?;
         }
-        let idle: u64 = self
-            .0
-            .iter()
-            .map(|worker| worker.upstream_idle.read())
-            .sum();
+        let idle = self.sum(|worker| &worker.upstream_idle);
         let mut gauge = encoder.encode_descriptor(
             "upstream_idle_connections",
             "Connections to endpoints kept for the next request",
@@ -86,6 +82,10 @@ impl Collector for Collected {
 }
 
 impl Collected {
+    fn sum(&self, of: Sum) -> u64 {
+        self.0.iter().map(|worker| of(worker).read()).sum()
+    }
+
     fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let mut accepted = encoder.encode_descriptor(
             "connections",
@@ -98,10 +98,10 @@ impl Collected {
             ("https", |worker| &worker.accepted_https),
         ];
         for (protocol, sum) in sums {
-            let total: u64 = self.0.iter().map(|worker| sum(worker).read()).sum();
+            let total = self.sum(sum);
             count(&mut accepted, &[("protocol", protocol)], total)?;
         }
-        let open: u64 = self.0.iter().map(|worker| worker.open.read()).sum();
+        let open = self.sum(|worker| &worker.open);
         encoder
             .encode_descriptor(
                 "connections_open",
@@ -125,7 +125,7 @@ impl Collected {
             ("failed", |worker| &worker.handshakes_failed),
         ];
         for (outcome, sum) in sums {
-            let total: u64 = self.0.iter().map(|worker| sum(worker).read()).sum();
+            let total = self.sum(sum);
             count(&mut handshakes, &[("outcome", outcome)], total)?;
         }
         Ok(())

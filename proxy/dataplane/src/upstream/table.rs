@@ -102,42 +102,38 @@ impl UpstreamTable {
         if let ([only], true) = (endpoints.as_slice(), tried.is_empty()) {
             return Some(only.clone());
         }
-        let two = |candidates: &[&Rc<EndpointState>]| -> Option<Rc<EndpointState>> {
-            let first = *candidates.get(self.draw(candidates.len()))?;
-            let second = *candidates.get(self.draw(candidates.len()))?;
-            Some(
-                if second.load() < first.load() {
-                    second
-                } else {
-                    first
-                }
-                .clone(),
-            )
-        };
-        if tried.is_empty() {
-            // The usual case allocates nothing.
-            let (first, second) = (
-                &endpoints.get(self.draw(endpoints.len()))?,
-                &endpoints[self.draw(endpoints.len())],
-            );
-            let better = if second.load() < first.load() {
-                second
-            } else {
-                first
-            };
-            if !better.is_suspect() {
-                return Some((*better).clone());
-            }
+        // The usual case allocates nothing.
+        if tried.is_empty()
+            && let Some(better) = self.better_of_two(&endpoints)
+            && !better.is_suspect()
+        {
+            return Some(better.clone());
         }
         let untried =
             |endpoint: &&Rc<EndpointState>| !tried.iter().any(|tried| Rc::ptr_eq(tried, endpoint));
-        let left: Vec<_> = endpoints.iter().filter(untried).collect();
+        let left: Vec<_> = endpoints.iter().filter(untried).cloned().collect();
         let sound: Vec<_> = left
             .iter()
-            .copied()
             .filter(|endpoint| !endpoint.is_suspect())
+            .cloned()
             .collect();
-        two(&sound).or_else(|| two(&left))
+        self.better_of_two(&sound)
+            .or_else(|| self.better_of_two(&left))
+            .cloned()
+    }
+
+    /// Of two candidates drawn at random the one with fewer requests in flight.
+    fn better_of_two<'a>(
+        &self,
+        candidates: &'a [Rc<EndpointState>],
+    ) -> Option<&'a Rc<EndpointState>> {
+        let first = candidates.get(self.draw(candidates.len()))?;
+        let second = candidates.get(self.draw(candidates.len()))?;
+        Some(if second.load() < first.load() {
+            second
+        } else {
+            first
+        })
     }
 
     /// A number below `limit` (xorshift64*, Marsaglia; spread, not secrecy, is what counts here).
