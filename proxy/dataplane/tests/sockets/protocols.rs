@@ -10,11 +10,11 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use tidegate_model::Protocol;
 
 use crate::support::*;
-use crate::tls::client_config;
+use crate::tls::http2_client;
 
 /// An HTTP/2 endpoint in plain text that answers as gRPC does: a message, then trailers.
 async fn grpc_endpoint() -> SocketAddr {
@@ -61,15 +61,7 @@ fn grpc_passes_from_http2_to_http2_with_its_trailers() {
             &[rule("", "/", "u")],
             &[upstream("u", Protocol::H2c, &[endpoint])],
         ));
-        let connector = tokio_rustls::TlsConnector::from(client_config(Arc::default(), &[b"h2"]));
-        let stream = tokio::net::TcpStream::connect(gate.https).await.unwrap();
-        let stream = connector
-            .connect(ServerName::try_from("a.example").unwrap(), stream)
-            .await
-            .unwrap();
-        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-        let (mut sender, driver) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(driver);
+        let mut sender = http2_client(gate.https).await;
         for number in 0..5 {
             let request = Request::post("https://a.example/pkg.Service/Call")
                 .header("te", "trailers")

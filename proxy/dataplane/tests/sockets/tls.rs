@@ -32,7 +32,7 @@ fn certificate(name: &str) -> Arc<Certificate> {
 
 /// Notes which certificate it was shown.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<Vec<CertificateDer<'static>>>);
+struct Seen(Mutex<Vec<CertificateDer<'static>>>);
 
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
@@ -72,7 +72,7 @@ impl ServerCertVerifier for Seen {
     }
 }
 
-pub(crate) fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -82,6 +82,24 @@ pub(crate) fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
     Arc::new(config)
+}
+
+/// A client's end of an HTTP/2 connection, agreed on by ALPN.
+pub(crate) async fn http2_client(
+    address: SocketAddr,
+) -> hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>> {
+    let connector = tokio_rustls::TlsConnector::from(client_config(Arc::default(), &[b"h2"]));
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("a.example").unwrap();
+    let stream = connector.connect(name, stream).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+    let (sender, driver) = builder
+        .handshake(hyper_util::rt::TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(driver);
+    sender
 }
 
 fn open(
@@ -234,20 +252,7 @@ fn http2_requests_reach_an_http1_endpoint() {
         .build()
         .unwrap();
     let answers = runtime.block_on(async {
-        let connector = tokio_rustls::TlsConnector::from(client_config(Arc::default(), &[b"h2"]));
-        let stream = tokio::net::TcpStream::connect(gate.https).await.unwrap();
-        let stream = connector
-            .connect(ServerName::try_from("a.example").unwrap(), stream)
-            .await
-            .unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let builder =
-            hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
-        let (sender, driver) = builder
-            .handshake(hyper_util::rt::TokioIo::new(stream))
-            .await
-            .unwrap();
-        tokio::spawn(driver);
+        let sender = http2_client(gate.https).await;
         let mut answers = Vec::new();
         for number in 0..3 {
             let mut sender = sender.clone();
