@@ -1,16 +1,16 @@
 //! Accepting connections and giving each a task of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use crate::clock::within;
 use crate::downstream::{Downstream, End, Engine, ListenerFacts};
 use crate::listen::ListenerProtocol;
+use crate::transport::{Socket, Transport};
 use crate::worker::Worker;
 use crate::{http1, http2};
 
@@ -21,7 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Acceptor {
     worker: Rc<Worker>,
     facts: Rc<ListenerFacts>,
-    socket: TcpListener,
+    socket: AsyncFd<TcpListener>,
 }
 
 /// Counts a connection for as long as it lives, a panic of its task included.
@@ -34,12 +34,21 @@ impl Drop for Open {
 }
 
 impl Acceptor {
-    pub(crate) fn new(worker: Rc<Worker>, facts: ListenerFacts, socket: TcpListener) -> Self {
-        Self {
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        facts: ListenerFacts,
+        socket: TcpListener,
+    ) -> io::Result<Self> {
+        #[expect(
+            deprecated,
+            reason = "unsound for descriptors that are not owned, which std's listener is; what replaces it is unsafe"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self {
             worker,
             facts: Rc::new(facts),
             socket,
-        }
+        })
     }
 
     /// Accepts until the future is dropped.
@@ -49,8 +58,8 @@ impl Acceptor {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
-            match self.socket.accept().await {
-                Ok((stream, peer)) => self.begin(stream, peer),
+            match self.socket.async_io(Interest::READABLE, accept).await {
+                Ok((socket, peer)) => self.begin(socket, peer),
                 Err(error) => {
                     self.worker.metrics.accept_failures.add(1);
                     if !is_of_one_connection(&error) {
@@ -64,32 +73,33 @@ impl Acceptor {
 
     /// Accepts what is waiting already, then closes the socket: whoever was let into the queue is served.
     pub(crate) fn finish(&self) {
-        let socket = SockRef::from(&self.socket);
-        while let Ok((stream, peer)) = socket.accept() {
-            let ready = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream.into()));
-            if let (Ok(stream), Some(peer)) = (ready, peer.as_socket()) {
-                self.begin(stream, peer);
-            }
+        while let Ok((socket, peer)) = accept(self.socket.get_ref()) {
+            self.begin(socket, peer);
         }
     }
 
-    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+    fn begin(&self, socket: Socket, peer: SocketAddr) {
         self.worker.opened();
         let open = Open(self.worker.clone());
         let facts = self.facts.clone();
         match facts.protocol {
             ListenerProtocol::Http => {
                 self.worker.metrics.accepted_http.add(1);
-                tokio::task::spawn_local(plain(open, facts, stream, peer));
+                tokio::task::spawn_local(plain(open, facts, socket, peer));
             }
             ListenerProtocol::Https => {
                 self.worker.metrics.accepted_https.add(1);
-                tokio::task::spawn_local(encrypted(open, facts, stream, peer));
+                tokio::task::spawn_local(encrypted(open, facts, socket, peer));
             }
         }
     }
+}
+
+/// Accepts what is waiting. The socket is not made known to the runtime.
+fn accept(listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+    let (stream, peer): (TcpStream, _) = listener.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((Socket::accepted(stream), peer))
 }
 
 /// Errors of a connection that was gone before it was accepted; the next one may be well.
@@ -103,33 +113,32 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn plain(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
+async fn plain(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
     let downstream = Downstream::new(open.0.clone(), facts, peer, Engine::Http1);
-    let end = http1::serve(downstream.clone(), stream).await;
+    let end = http1::serve(downstream.clone(), Transport::Plain(socket)).await;
     finish(&downstream, end);
 }
 
-async fn encrypted(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
+async fn encrypted(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
     let worker = &open.0;
-    let shaken = {
-        let timer = worker.clock.timer();
-        timer.set(worker.timeouts().handshake);
-        within(&timer, worker.tls.accept(stream)).await
+    let stream = match worker.tls.accept(socket, worker.timeouts().handshake).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            worker.metrics.handshakes_failed.add(1);
+            return;
+        }
     };
-    let Ok(Ok(stream)) = shaken else {
-        worker.metrics.handshakes_failed.add(1);
-        return;
-    };
-    let session = stream.get_ref().1;
-    match session.handshake_kind() {
+    match stream.handshake_kind() {
         Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
         _ => worker.metrics.handshakes_full.add(1),
     }
-    let engine = match session.alpn_protocol() {
+    let engine = match stream.alpn_protocol() {
         Some(b"h2") => Engine::Http2,
         _ => Engine::Http1,
     };
     let downstream = Downstream::new(worker.clone(), facts, peer, engine);
+    let stream = Transport::Tls(Box::new(stream));
     let end = match engine {
         Engine::Http1 => http1::serve(downstream.clone(), stream).await,
         Engine::Http2 => http2::serve(downstream.clone(), stream).await,

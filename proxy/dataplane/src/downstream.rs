@@ -14,7 +14,7 @@ use crate::clock::Timer;
 use crate::exchange::Completion;
 use crate::head::Value;
 use crate::listen::ListenerProtocol;
-use crate::upstream::Stream;
+use crate::transport::Transport;
 use crate::worker::Worker;
 
 /// How a connection ended.
@@ -57,7 +57,7 @@ pub(crate) struct ListenerFacts {
 
 /// An endpoint's side of a switch of protocols.
 pub(crate) struct Switched {
-    pub(crate) stream: Stream,
+    pub(crate) stream: Transport,
     /// What was read of the new protocol already.
     pub(crate) read: Bytes,
     /// Recorded when the tunnel ends.

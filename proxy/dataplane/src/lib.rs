@@ -19,6 +19,7 @@ mod listen;
 mod metrics;
 mod publish;
 mod tls;
+mod transport;
 mod tunnel;
 mod upstream;
 mod worker;
@@ -119,7 +120,7 @@ impl Bound {
             provider.clone(),
             ServerCertificates::self_signed(&provider)?,
         );
-        let upstream_tls = upstream::connector(provider).map_err(TlsError::from)?;
+        let upstream_tls = upstream::client_config(provider).map_err(TlsError::from)?;
         let (log, log_written) = match self.settings.access_log {
             AccessLog::Off => (None, None),
             AccessLog::Json => {
@@ -142,7 +143,7 @@ impl Bound {
                 listeners: listeners.collect(),
                 published: publisher.subscribe(),
                 orders: orders.subscribe(),
-                tls: sessions.server(resolver.clone())?.into(),
+                tls: sessions.server(resolver.clone())?,
                 resolver,
                 upstream_tls: upstream_tls.clone(),
                 access_log: log.clone().map(|log| LogWriter::new(log, figures.clone())),

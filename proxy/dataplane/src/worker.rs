@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use rustls::{ClientConfig, ServerConfig};
 use tidegate_model::{RouteLabels, Timeouts};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::accept::Acceptor;
 use crate::access_log::LogWriter;
@@ -23,6 +23,7 @@ use crate::listen::BoundAddress;
 use crate::metrics::{RouteMetrics, WorkerMetrics};
 use crate::publish::{Current, Published};
 use crate::tls::Resolver;
+use crate::transport::TlsAcceptor;
 use crate::upstream::UpstreamTable;
 
 /// How often idle connections to endpoints are looked through, in ticks.
@@ -38,8 +39,8 @@ pub(crate) struct Setup {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) orders: watch::Receiver<Order>,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) tls: TlsAcceptor,
-    pub(crate) upstream_tls: TlsConnector,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) upstream_tls: Arc<ClientConfig>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
     /// Client connections that it holds at once; more wait in the listen queue.
@@ -74,7 +75,7 @@ type RouteFigures = (Arc<RouteLabels>, Arc<RouteMetrics>);
 pub(crate) struct Worker {
     pub(crate) clock: Rc<Clock>,
     pub(crate) upstreams: UpstreamTable,
-    pub(crate) upstream_tls: TlsConnector,
+    pub(crate) upstream_tls: Arc<ClientConfig>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
     /// For bytes that are gathered and written within one poll.
@@ -172,12 +173,12 @@ async fn run(mut setup: Setup) -> DrainReport {
     let clock = Clock::new();
     let worker = Rc::new(Worker {
         upstreams: UpstreamTable::new(clock.clone(), seed(setup.index)),
+        tls: TlsAcceptor::new(setup.tls, clock.clone()),
         clock,
         upstream_tls: setup.upstream_tls,
         metrics: setup.metrics,
         access_log: setup.access_log,
         scratch: RefCell::default(),
-        tls: setup.tls,
         timeouts: Cell::new(first.snapshot.policy.timeouts),
         current: RefCell::new(Rc::new(first.clone())),
         routes: RefCell::default(),
@@ -215,8 +216,8 @@ fn acceptors(
             protocol: bound.protocol,
             port,
         };
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => Some(Rc::new(Acceptor::new(worker.clone(), facts, socket))),
+        match Acceptor::new(worker.clone(), facts, socket) {
+            Ok(acceptor) => Some(Rc::new(acceptor)),
             Err(error) => {
                 tracing::error!(address = %bound.address, %error, "cannot accept connections");
                 None

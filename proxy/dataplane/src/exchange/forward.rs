@@ -11,9 +11,8 @@ use crate::clock::{Elapsed, Timer, ticks, within};
 use crate::downstream::Downstream;
 use crate::fault::Fault;
 use crate::head::{Fields, RequestHead, ResponseHead, Value, name};
-use crate::upstream::{
-    Answered, ConnectError, EndpointState, InFlight, Stream, UpstreamState, connect,
-};
+use crate::transport::Transport;
+use crate::upstream::{Answered, ConnectError, EndpointState, InFlight, UpstreamState, connect};
 use crate::{http1, http2};
 
 /// Endpoints that are tried for one request when they refuse a connection.
@@ -169,7 +168,7 @@ impl Forward<'_> {
         }
         timer.set(self.policy.timeouts.connect);
         let worker = &self.downstream.worker;
-        let stream: Stream =
+        let stream: Transport =
             connect(self.upstream, endpoint.address, &worker.upstream_tls, timer).await?;
         worker.metrics.upstream_connections.add(1);
         endpoint.trust();

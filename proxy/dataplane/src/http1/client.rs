@@ -13,12 +13,13 @@ use hyper_util::rt::TokioIo;
 use super::{BUFFER, FIELDS};
 use crate::body::RequestBody;
 use crate::head::{Fields, RequestHead, name};
-use crate::upstream::{Answered, EndpointState, Stream, answered};
+use crate::transport::Transport;
+use crate::upstream::{Answered, EndpointState, answered};
 
 /// An open connection.
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: Box<Driver<TokioIo<Stream>, RequestBody>>,
+    driver: Box<Driver<TokioIo<Transport>, RequestBody>>,
     /// The driver has run to its end and must not be polled again.
     over: bool,
     /// Whether the last response leaves the connection open (RFC 9112 section 9.3).
@@ -27,7 +28,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Speaks HTTP/1.1 on a fresh stream.
-    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
+    pub(crate) async fn open(stream: Transport) -> hyper::Result<Self> {
         let mut builder = Builder::new();
         builder
             .writev(false)
@@ -75,7 +76,7 @@ impl Connection {
     }
 
     /// The stream after a switch of protocols, and what was read of the new one already.
-    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
+    pub(crate) fn into_stream(self) -> (Transport, Bytes) {
         let parts = self.driver.into_parts();
         (parts.io.into_inner(), parts.read_buf)
     }

@@ -6,7 +6,8 @@ use hyper_util::rt::TokioIo;
 use super::{CONNECTION_WINDOW, HEAD, LocalExecutor, STREAM_WINDOW};
 use crate::body::RequestBody;
 use crate::head::RequestHead;
-use crate::upstream::{Answered, Stream, answered};
+use crate::transport::Transport;
+use crate::upstream::{Answered, answered};
 
 /// An open connection; a clone speaks on the same one.
 #[derive(Clone)]
@@ -16,7 +17,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Speaks HTTP/2 on a fresh stream. The connection is driven by a task of its own, since no exchange has it alone.
-    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
+    pub(crate) async fn open(stream: Transport) -> hyper::Result<Self> {
         let mut builder = Builder::new(LocalExecutor);
         builder
             .initial_stream_window_size(STREAM_WINDOW)

@@ -7,7 +7,7 @@ mod table;
 mod tls;
 
 pub(crate) use answer::{Answered, answered};
-pub(crate) use connect::{ConnectError, Stream, connect};
+pub(crate) use connect::{ConnectError, connect};
 pub(crate) use endpoint::{EndpointState, InFlight};
 pub(crate) use table::{UpstreamState, UpstreamTable};
-pub(crate) use tls::connector;
+pub(crate) use tls::client_config;
