@@ -162,6 +162,11 @@ pub(super) fn take_server_name() -> Option<Box<str>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::super::tests::{block_on, client, client_config, hello, server_config, sockets};
     use super::*;
 
     #[test]
@@ -174,5 +179,44 @@ mod tests {
         assert!(is_whole(&[22, 3, 1, 0xff, 0xff]), "longer than any record");
         assert!(is_whole(b"G"));
         assert!(is_whole(&[22, b'!']));
+    }
+
+    #[test]
+    fn who_waits_for_its_client_loses_its_turn_but_not_its_handshake() {
+        let clock = Clock::new();
+        let acceptor = TlsAcceptor {
+            turns: Semaphore::new(1),
+            ..TlsAcceptor::new(server_config(), clock.clone())
+        };
+        let towards = client_config();
+        block_on(async {
+            let (ours, mut first) = sockets();
+            first.write_all(&hello(&towards)).unwrap();
+            let (second, peer) = sockets();
+            let peer = client(peer, |mut stream| {
+                stream.write_all(b"x").unwrap();
+                stream
+            });
+            let mut stalled = pin!(acceptor.shake(ours));
+            let mut served = pin!(acceptor.shake(second));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(stalled.as_mut().poll(&mut cx).is_pending());
+            assert_eq!(acceptor.turns.available_permits(), 0);
+            let waiting = tokio::time::timeout(TURN / 2, served.as_mut());
+            assert!(waiting.await.is_err(), "the first has the turn");
+            let ticking = async {
+                loop {
+                    tokio::time::sleep(crate::clock::TICK).await;
+                    clock.tick();
+                }
+            };
+            tokio::select! {
+                _ = stalled => panic!("its client has said nothing more"),
+                served = served => assert!(served.is_ok()),
+                () = ticking => {}
+            }
+            drop(peer.join().unwrap());
+        });
+        assert_eq!(acceptor.turns.available_permits(), 1);
     }
 }

@@ -135,3 +135,6 @@ impl AsyncWrite for Transport {
         Self::poll_shutdown(&mut self, cx)
     }
 }
+
+#[cfg(test)]
+mod tests;
