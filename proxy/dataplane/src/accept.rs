@@ -138,7 +138,7 @@ async fn encrypted(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: S
         _ => Engine::Http1,
     };
     let downstream = Downstream::new(worker.clone(), facts, peer, engine);
-    let stream = Transport::Tls(Box::new(stream));
+    let stream = Transport::Tls(stream);
     let end = match engine {
         Engine::Http1 => http1::serve(downstream.clone(), stream).await,
         Engine::Http2 => http2::serve(downstream.clone(), stream).await,

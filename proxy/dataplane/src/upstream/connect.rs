@@ -38,8 +38,9 @@ pub(crate) async fn connect(
             .server_name()
             .and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
         let name = named.unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
-        let stream = connect_tls(socket, tls.clone(), name).await?;
-        Ok(Transport::Tls(Box::new(stream)))
+        Ok(Transport::Tls(
+            connect_tls(socket, tls.clone(), name).await?,
+        ))
     });
     match opened.await {
         Ok(opened) => opened.map_err(ConnectError::Io),
