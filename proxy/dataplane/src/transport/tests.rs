@@ -486,3 +486,87 @@ fn streams_and_their_handshakes_are_small() {
     let size = size_of_val(&connect_tls(ours, client_config(), name));
     assert!(size <= 768, "{size}");
 }
+
+/// A socket on whose way bytes are split anywhere, and one of them is changed.
+struct Noisy {
+    socket: TcpStream,
+    course: u64,
+    /// Bytes until the change.
+    until: usize,
+}
+
+impl Noisy {
+    fn random(&mut self, below: usize) -> usize {
+        self.course = self
+            .course
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1);
+        (self.course >> 33) as usize % below
+    }
+}
+
+impl Read for Noisy {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(buf)
+    }
+}
+
+impl Write for Noisy {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(1 + self.random(400));
+        let mut part = bytes[..count].to_vec();
+        if self.until < count {
+            part[self.until] ^= 1 << self.random(8);
+        }
+        self.until = self.until.wrapping_sub(count);
+        self.socket.write_all(&part)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn one_wrong_bit_anywhere_ends_the_stream_and_never_changes_what_it_carries() {
+    let sent = pattern(3000);
+    let mut whole = 0;
+    for round in 0..200 {
+        let (ours, socket) = sockets();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        let bytes = sent.clone();
+        let peer = std::thread::spawn(move || {
+            let name = ServerName::try_from("a.example").unwrap();
+            let mut session = ClientConnection::new(client_config(), name).unwrap();
+            session.set_buffer_limit(None);
+            let mut noisy = Noisy {
+                socket,
+                course: round,
+                until: 0,
+            };
+            // The last rounds change nothing.
+            noisy.until = noisy.random(4800) + usize::from(round >= 190) * 1_000_000;
+            let mut stream = StreamOwned::new(session, noisy);
+            let sent = stream.write_all(&bytes);
+            stream.conn.send_close_notify();
+            sent.and_then(|()| stream.flush())
+        });
+        let received = block_on(async {
+            let mut ours = accept(ours).await.map_err(io::Error::other)?;
+            read_all(&mut ours, 1000).await
+        });
+        let _ = peer.join().unwrap();
+        match received {
+            Ok(received) => {
+                assert!(received == sent, "round {round}");
+                whole += 1;
+            }
+            Err(_) => assert!(round < 190, "round {round}"),
+        }
+    }
+    // A bit may be one that nobody looks at, such as the version of a record.
+    assert!((10..100).contains(&whole), "{whole}");
+}
