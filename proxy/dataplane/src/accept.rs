@@ -149,7 +149,7 @@ async fn encrypted(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: S
         peer,
         stream.server_name().map(Box::from),
     );
-    let transport = Transport::Tls(Box::new(stream));
+    let transport = Transport::Tls(stream);
     let end = if http2 {
         http2::serve(downstream.clone(), transport).await
     } else {

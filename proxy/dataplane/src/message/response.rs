@@ -102,6 +102,7 @@ impl ResponseHead {
         if response.fields.text_len() > MAX_HEAD {
             return Err(Rejection::HEAD_TOO_LARGE);
         }
+        response.forget_impossible_lengths();
         if response.has_no_body(to) {
             content_length(&response.fields)?;
         } else {
@@ -209,13 +210,18 @@ impl Response {
         to == RequestKind::Head || matches!(self.status, 100..200 | 204 | 304)
     }
 
-    /// The length of the body, after RFC 9112 section 6.3. A response that cannot have a body and may not tell of one
-    /// (RFC 9110 section 8.6) loses what it tells.
-    fn framed(&mut self, version: HttpVersion, to: RequestKind) -> Result<BodyLength, Rejection> {
+    /// A response that cannot have a body and may not tell of one (RFC 9110 section 8.6, RFC 9112 section 6.1) loses
+    /// what it tells.
+    fn forget_impossible_lengths(&mut self) {
         if matches!(self.status, 100..200 | 204) {
             self.fields.remove(Name::ContentLength);
             self.fields.remove(Name::TransferEncoding);
         }
+    }
+
+    /// The length of the body, after RFC 9112 section 6.3.
+    fn framed(&mut self, version: HttpVersion, to: RequestKind) -> Result<BodyLength, Rejection> {
+        self.forget_impossible_lengths();
         let announced = announced(&self.fields, version)?;
         if self.has_no_body(to) {
             return Ok(BodyLength::Empty);

@@ -71,7 +71,7 @@ fn may_be_trailer(name: &[u8]) -> bool {
     let is_barred = |barred: &&str| name.eq_ignore_ascii_case(barred.as_bytes());
     Name::of(name) == Name::Other
         && !is_content
-        && !NO_TRAILERS.iter().any(|barred| is_barred(&barred))
+        && !NO_TRAILERS.iter().any(is_barred)
 }
 
 impl Fields {

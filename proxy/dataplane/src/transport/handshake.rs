@@ -61,7 +61,7 @@ impl TlsAcceptor {
         &self,
         socket: Socket,
         limit: Duration,
-    ) -> Result<TlsStream, HandshakeError> {
+    ) -> Result<Box<TlsStream>, HandshakeError> {
         let deadline = self.clock.timer();
         deadline.set(limit);
         match within(&deadline, self.shake(socket)).await {
@@ -70,13 +70,11 @@ impl TlsAcceptor {
         }
     }
 
-    async fn shake(&self, mut socket: Socket) -> io::Result<TlsStream> {
+    async fn shake(&self, mut socket: Socket) -> io::Result<Box<TlsStream>> {
         // A client that says nothing takes no turn, and no session's memory.
         let hello = first_record(&mut socket).await?;
         let mut turn = Some(self.turns.acquire().await.map_err(io::Error::other)?);
-        let session = UnbufferedServerConnection::new(self.config.clone());
-        let session = Session::Server(session.map_err(io::Error::other)?);
-        let mut stream = TlsStream::new(socket, session, hello);
+        let mut stream = self.stream(socket, hello)?;
         let over = self.clock.timer();
         over.set(TURN);
         poll_fn(|cx| Poll::Ready(stream.begin(cx))).await?;
@@ -91,6 +89,12 @@ impl TlsAcceptor {
         })
         .await?;
         Ok(stream)
+    }
+
+    fn stream(&self, socket: Socket, hello: Vec<u8>) -> io::Result<Box<TlsStream>> {
+        let session = UnbufferedServerConnection::new(self.config.clone());
+        let session = Session::Server(session.map_err(io::Error::other)?);
+        Ok(Box::new(TlsStream::new(socket, session, hello)))
     }
 }
 
@@ -137,12 +141,21 @@ pub(crate) async fn connect_tls(
     socket: Socket,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-) -> io::Result<TlsStream> {
-    let session = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
-    let mut stream = TlsStream::new(socket, Session::Client(session), Vec::new());
+) -> io::Result<Box<TlsStream>> {
+    let mut stream = client_stream(socket, config, name)?;
     poll_fn(|cx| Poll::Ready(stream.begin(cx))).await?;
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
     Ok(stream)
+}
+
+fn client_stream(
+    socket: Socket,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<Box<TlsStream>> {
+    let session = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+    let session = Session::Client(session);
+    Ok(Box::new(TlsStream::new(socket, session, Vec::new())))
 }
 
 thread_local! {

@@ -37,7 +37,7 @@ pub(crate) async fn connect(
             .and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
         let name = named.unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
         let stream = connect_tls(socket, tls.clone(), name).await?;
-        Ok(Transport::Tls(Box::new(stream)))
+        Ok(Transport::Tls(stream))
     });
     match opened.await {
         Ok(opened) => opened.map_err(ConnectError::Io),

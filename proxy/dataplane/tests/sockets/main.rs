@@ -9,6 +9,7 @@ mod bodies;
 mod drain;
 mod faults;
 mod forwarding;
+mod handshake;
 mod hostile;
 mod protocols;
 mod support;
