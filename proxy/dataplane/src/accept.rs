@@ -5,10 +5,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::net::SocketFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::downstream::{Downstream, End, Engine, ListenerFacts};
+use crate::downstream::{Downstream, End, ListenerFacts};
 use crate::listen::ListenerProtocol;
 use crate::transport::{Socket, Transport};
 use crate::worker::Worker;
@@ -34,20 +35,21 @@ impl Drop for Open {
 }
 
 impl Acceptor {
+    /// # Errors
+    /// The runtime does not take the socket.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for the sake of types whose descriptor changes; a listener's does not"
+    )]
     pub(crate) fn new(
         worker: Rc<Worker>,
         facts: ListenerFacts,
         socket: TcpListener,
     ) -> io::Result<Self> {
-        #[expect(
-            deprecated,
-            reason = "unsound for descriptors that are not owned, which std's listener is; what replaces it is unsafe"
-        )]
-        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
         Ok(Self {
             worker,
             facts: Rc::new(facts),
-            socket,
+            socket: AsyncFd::new(socket)?,
         })
     }
 
@@ -58,7 +60,7 @@ impl Acceptor {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
-            match self.socket.async_io(Interest::READABLE, accept).await {
+            match self.accept().await {
                 Ok((socket, peer)) => self.begin(socket, peer),
                 Err(error) => {
                     self.worker.metrics.accept_failures.add(1);
@@ -69,6 +71,11 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    /// The next connection, which the runtime does not know yet.
+    async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        self.socket.async_io(Interest::READABLE, accept).await
     }
 
     /// Accepts what is waiting already, then closes the socket: whoever was let into the queue is served.
@@ -95,11 +102,13 @@ impl Acceptor {
     }
 }
 
-/// Accepts what is waiting. The socket is not made known to the runtime.
 fn accept(listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
-    let (stream, peer): (TcpStream, _) = listener.accept()?;
-    stream.set_nonblocking(true)?;
-    Ok((Socket::accepted(stream), peer))
+    // One system call gives a socket that does not block.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or(io::Error::from(io::ErrorKind::ConnectionAborted))?;
+    Ok((Socket::accepted(TcpStream::from(socket)), peer))
 }
 
 /// Errors of a connection that was gone before it was accepted; the next one may be well.
@@ -114,34 +123,37 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 async fn plain(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
-    let downstream = Downstream::new(open.0.clone(), facts, peer, Engine::Http1);
+    let downstream = Downstream::new(open.0.clone(), facts, peer, None);
     let end = http1::serve(downstream.clone(), Transport::Plain(socket)).await;
     finish(&downstream, end);
 }
 
 async fn encrypted(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
     let worker = &open.0;
-    let stream = match worker.tls.accept(socket, worker.timeouts().handshake).await {
+    let limit = worker.timeouts().handshake;
+    let stream = match Box::pin(worker.tls.accept(socket, limit)).await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%peer, %error, "TLS handshake failed");
-            worker.metrics.handshakes_failed.add(1);
-            return;
+            tracing::debug!(%peer, %error, "no TLS session");
+            return worker.metrics.handshakes_failed.add(1);
         }
     };
     match stream.handshake_kind() {
         Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
         _ => worker.metrics.handshakes_full.add(1),
     }
-    let engine = match stream.alpn_protocol() {
-        Some(b"h2") => Engine::Http2,
-        _ => Engine::Http1,
-    };
-    let downstream = Downstream::new(worker.clone(), facts, peer, engine);
-    let stream = Transport::Tls(stream);
-    let end = match engine {
-        Engine::Http1 => http1::serve(downstream.clone(), stream).await,
-        Engine::Http2 => http2::serve(downstream.clone(), stream).await,
+    let http2 = stream.alpn_protocol() == Some(b"h2");
+    let downstream = Downstream::new(
+        worker.clone(),
+        facts,
+        peer,
+        stream.server_name().map(Box::from),
+    );
+    let transport = Transport::Tls(stream);
+    let end = if http2 {
+        http2::serve(downstream.clone(), transport).await
+    } else {
+        http1::serve(downstream.clone(), transport).await
     };
     finish(&downstream, end);
 }
@@ -150,6 +162,4 @@ fn finish(downstream: &Downstream, end: End) {
     if end == End::TimedOut {
         downstream.worker.metrics.timed_out.add(1);
     }
-    // A tunnel that was never begun holds its own connection: let go of it.
-    drop(downstream.take_tunnel());
 }

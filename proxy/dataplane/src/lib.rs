@@ -6,16 +6,16 @@
 
 mod accept;
 mod access_log;
-mod body;
+mod buffer;
 mod clock;
 mod downstream;
 mod exchange;
 mod fault;
 mod filter;
-mod head;
 mod http1;
 mod http2;
 mod listen;
+mod message;
 mod metrics;
 mod publish;
 mod tls;
@@ -120,7 +120,7 @@ impl Bound {
             provider.clone(),
             ServerCertificates::self_signed(&provider)?,
         );
-        let upstream_tls = upstream::client_config(provider).map_err(TlsError::from)?;
+        let upstream_tls = upstream::connector(provider).map_err(TlsError::from)?;
         let (log, log_written) = match self.settings.access_log {
             AccessLog::Off => (None, None),
             AccessLog::Json => {

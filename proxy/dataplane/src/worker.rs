@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hashbrown::HashMap;
-use rustls::{ClientConfig, ServerConfig};
 use tidegate_model::{RouteLabels, Timeouts};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
@@ -18,13 +17,12 @@ use crate::accept::Acceptor;
 use crate::access_log::LogWriter;
 use crate::clock::{Clock, TICK, ticks};
 use crate::downstream::ListenerFacts;
-use crate::head::Value;
 use crate::listen::BoundAddress;
 use crate::metrics::{RouteMetrics, WorkerMetrics};
 use crate::publish::{Current, Published};
 use crate::tls::Resolver;
 use crate::transport::TlsAcceptor;
-use crate::upstream::UpstreamTable;
+use crate::upstream::{UpstreamTable, UpstreamTls};
 
 /// How often idle connections to endpoints are looked through, in ticks.
 const SWEEP: u64 = 20;
@@ -39,8 +37,8 @@ pub(crate) struct Setup {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) orders: watch::Receiver<Order>,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) tls: Arc<ServerConfig>,
-    pub(crate) upstream_tls: Arc<ClientConfig>,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) upstream_tls: UpstreamTls,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
     /// Client connections that it holds at once; more wait in the listen queue.
@@ -75,11 +73,9 @@ type RouteFigures = (Arc<RouteLabels>, Arc<RouteMetrics>);
 pub(crate) struct Worker {
     pub(crate) clock: Rc<Clock>,
     pub(crate) upstreams: UpstreamTable,
-    pub(crate) upstream_tls: Arc<ClientConfig>,
+    pub(crate) upstream_tls: UpstreamTls,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
-    /// For bytes that are gathered and written within one poll.
-    pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) tls: TlsAcceptor,
     current: RefCell<Held>,
     timeouts: Cell<Timeouts>,
@@ -173,12 +169,11 @@ async fn run(mut setup: Setup) -> DrainReport {
     let clock = Clock::new();
     let worker = Rc::new(Worker {
         upstreams: UpstreamTable::new(clock.clone(), seed(setup.index)),
-        tls: TlsAcceptor::new(setup.tls, clock.clone()),
-        clock,
+        clock: clock.clone(),
         upstream_tls: setup.upstream_tls,
         metrics: setup.metrics,
         access_log: setup.access_log,
-        scratch: RefCell::default(),
+        tls: TlsAcceptor::new(setup.tls, clock.clone()),
         timeouts: Cell::new(first.snapshot.policy.timeouts),
         current: RefCell::new(Rc::new(first.clone())),
         routes: RefCell::default(),
@@ -210,8 +205,7 @@ fn acceptors(
     listeners: Vec<(BoundAddress, TcpListener)>,
 ) -> impl Iterator<Item = Rc<Acceptor>> {
     listeners.into_iter().filter_map(|(bound, socket)| {
-        let port =
-            Value::from_str(&bound.address.port().to_string()).unwrap_or(Value::from_static("0"));
+        let port = bound.address.port().to_string().into();
         let facts = ListenerFacts {
             protocol: bound.protocol,
             port,

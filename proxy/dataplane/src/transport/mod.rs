@@ -1,7 +1,5 @@
 //! The streams under the engines: TCP sockets, plain or under TLS, towards clients and towards endpoints.
 
-#![allow(dead_code, reason = "the engines that use the rest are still to come")]
-
 mod handshake;
 mod leftover;
 mod session;

@@ -35,7 +35,7 @@ pub(super) fn server_config() -> Arc<ServerConfig> {
 }
 
 pub(super) fn client_config() -> Arc<ClientConfig> {
-    crate::upstream::client_config(crate::tls::provider()).unwrap()
+    crate::upstream::connector(crate::tls::provider()).unwrap()
 }
 
 /// Two ends of a connection: ours as accepted, and the peer's.

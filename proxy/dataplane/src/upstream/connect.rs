@@ -2,14 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 use tidegate_model::Protocol;
 
-use super::UpstreamState;
+use super::{UpstreamState, UpstreamTls};
 use crate::clock::{Elapsed, Timer, within};
 use crate::transport::{Socket, Transport, connect_tls};
 
@@ -26,7 +24,7 @@ pub(crate) enum ConnectError {
 pub(crate) async fn connect(
     upstream: &UpstreamState,
     address: SocketAddr,
-    tls: &Arc<ClientConfig>,
+    tls: &UpstreamTls,
     timer: &Timer,
 ) -> Result<Transport, ConnectError> {
     let opened = within(timer, async {
@@ -38,9 +36,8 @@ pub(crate) async fn connect(
             .server_name()
             .and_then(|name| ServerName::try_from(name.as_str().to_owned()).ok());
         let name = named.unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
-        Ok(Transport::Tls(
-            connect_tls(socket, tls.clone(), name).await?,
-        ))
+        let stream = connect_tls(socket, tls.clone(), name).await?;
+        Ok(Transport::Tls(stream))
     });
     match opened.await {
         Ok(opened) => opened.map_err(ConnectError::Io),

@@ -7,11 +7,14 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
+/// How TLS is spoken to endpoints.
+pub(crate) type UpstreamTls = Arc<ClientConfig>;
+
 /// Speaks TLS 1.2 and 1.3 to endpoints, whoever they say they are.
 ///
 /// An endpoint is a pod's address: its certificate, if it has one of its own at all, can name nothing that is known
 /// here. As with other ingress controllers the traffic is encrypted, not authenticated.
-pub(crate) fn client_config(provider: Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Error> {
+pub(crate) fn connector(provider: Arc<CryptoProvider>) -> Result<UpstreamTls, Error> {
     let verifier = Arc::new(AnyEndpoint {
         algorithms: provider.signature_verification_algorithms,
     });
