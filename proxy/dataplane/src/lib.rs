@@ -6,19 +6,20 @@
 
 mod accept;
 mod access_log;
-mod body;
+mod buffer;
 mod clock;
 mod downstream;
 mod exchange;
 mod fault;
 mod filter;
-mod head;
 mod http1;
 mod http2;
 mod listen;
+mod message;
 mod metrics;
 mod publish;
 mod tls;
+mod transport;
 mod tunnel;
 mod upstream;
 mod worker;
@@ -142,7 +143,7 @@ impl Bound {
                 listeners: listeners.collect(),
                 published: publisher.subscribe(),
                 orders: orders.subscribe(),
-                tls: sessions.server(resolver.clone())?.into(),
+                tls: sessions.server(resolver.clone())?,
                 resolver,
                 upstream_tls: upstream_tls.clone(),
                 access_log: log.clone().map(|log| LogWriter::new(log, figures.clone())),

@@ -10,6 +10,7 @@ mod drain;
 mod exchanges;
 mod faults;
 mod forwarding;
+mod handshake;
 mod hostile;
 mod protocols;
 mod support;

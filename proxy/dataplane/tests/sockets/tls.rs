@@ -32,7 +32,7 @@ fn certificate(name: &str) -> Arc<Certificate> {
 
 /// Notes which certificate it was shown.
 #[derive(Debug, Default)]
-struct Seen(Mutex<Vec<CertificateDer<'static>>>);
+pub(crate) struct Seen(Mutex<Vec<CertificateDer<'static>>>);
 
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
@@ -72,7 +72,7 @@ impl ServerCertVerifier for Seen {
     }
 }
 
-fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+pub(crate) fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
