@@ -150,7 +150,6 @@ impl ServerCertificates {
     /// Whether a request for `host` has come over a connection that was made for another certificate (421, RFC 9110
     /// section 7.4; RFC 9113 section 9.1.1): the certificates for it are not those of the server name that the client
     /// asked for. Both in lower case; a request or a client that names nothing is in the right place.
-    #[allow(dead_code, reason = "the engine that asks is still to come")]
     pub(crate) fn is_misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
         let host = without_dot(host);
         let Some(server_name) = server_name else {

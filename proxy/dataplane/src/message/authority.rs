@@ -54,23 +54,33 @@ fn is_ipv6(address: &[u8]) -> bool {
     std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-fn is_registered_name(name: &[u8]) -> bool {
-    let mut bytes = name.iter();
-    while let Some(byte) = bytes.next() {
-        let is_part = match byte {
-            b'%' => {
-                let mut is_digit = || bytes.next().is_some_and(u8::is_ascii_hexdigit);
-                is_digit() && is_digit()
-            }
-            b'-' | b'.' | b'_' | b'~' => true,
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' => true,
-            _ => byte.is_ascii_alphanumeric(),
-        };
-        if !is_part {
-            return false;
-        }
+/// Bytes that a registered name may have beside percent-encoded ones.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'_' | b'~')
+            || matches!(
+                byte,
+                b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+            );
+        byte += 1;
     }
-    !name.is_empty()
+    table
+};
+
+fn is_registered_name(name: &[u8]) -> bool {
+    let are_plain = |bytes: &[u8]| bytes.iter().all(|byte| NAME_BYTES[*byte as usize]);
+    if are_plain(name) {
+        return !name.is_empty();
+    }
+    let mut pieces = name.split(|byte| *byte == b'%');
+    pieces.next().is_some_and(are_plain)
+        && pieces.all(|piece| {
+            let code = piece.get(..2).unwrap_or_default();
+            code.len() == 2 && code.iter().all(u8::is_ascii_hexdigit) && are_plain(piece)
+        })
 }
 
 fn is_port(digits: &[u8]) -> bool {

@@ -7,7 +7,7 @@ use super::head::BARE_LF;
 use super::{Name, Rejection};
 
 /// Memory for text that is kept for the next head.
-const KEPT_TEXT: usize = 16 * 1024;
+const KEPT_TEXT: usize = 8 * 1024;
 
 /// The fields of a head, or of trailers.
 ///

@@ -147,11 +147,12 @@ pub(super) const CONNECTION_SPECIFIC: u64 = Name::Connection.bit()
 
 /// Whether the sender keeps the connection open (RFC 9112 section 9.3).
 pub(super) fn persists(fields: &Fields, version: HttpVersion) -> bool {
-    if !fields.has(Name::Connection) {
-        return version != HttpVersion::Http10;
+    let lists = |option| fields.lists(Name::Connection, option);
+    match version {
+        HttpVersion::Http10 => lists("keep-alive") && !lists("close"),
+        HttpVersion::Http11 => !lists("close"),
+        HttpVersion::Http2 => true,
     }
-    !fields.lists(Name::Connection, "close")
-        && (version != HttpVersion::Http10 || fields.lists(Name::Connection, "keep-alive"))
 }
 
 /// The length of a body that an HTTP/2 stream has or, when it has `ended`, has not.

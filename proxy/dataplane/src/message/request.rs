@@ -31,7 +31,7 @@ struct Request {
 }
 
 /// Memory for method and target that is kept for the next head.
-const KEPT_WORDS: usize = 4 * 1024;
+const KEPT_WORDS: usize = 1024;
 
 thread_local! {
     static SHELF: Shelf<Request> = const { RefCell::new(Vec::new()) };

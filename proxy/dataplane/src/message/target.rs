@@ -6,7 +6,8 @@
 //! - Slashes that follow each other are one.
 //! - Dot segments are removed (RFC 3986 section 5.2.4); `..` at the root stays at the root.
 //! - Encoded slashes (`%2F`) and backslashes (`\`, `%5C`) separate nothing and stay as they are. A path that would have a
-//!   dot segment if they did is refused: some servers behind us let them separate.
+//!   dot segment if they did is refused: some servers behind us let them separate. So is one with a dot segment that has
+//!   parameters (`/..;x/`): some servers leave those out.
 //! - `%00` and incomplete percent-encodings are refused.
 //! - All else stays byte for byte.
 
@@ -35,8 +36,12 @@ impl<'a> Target<'a> {
         if target.len() > MAX_TARGET {
             return Err(Rejection::TARGET_TOO_LONG);
         }
-        let is_foreign = |byte: u8| byte <= b' ' || byte == 0x7f || byte == b'#';
-        if target.bytes().any(is_foreign) {
+        // Without a way out in the middle the compiler looks at many bytes at once.
+        let is_foreign = |byte: u8| (byte <= b' ') | (byte == 0x7f) | (byte == b'#');
+        if target
+            .bytes()
+            .fold(false, |any, byte| any | is_foreign(byte))
+        {
             return Err(BAD);
         }
         if method == "CONNECT" {
@@ -81,16 +86,14 @@ pub(super) fn normalise(path_and_query: &str, out: &mut String) -> Result<usize,
 
 /// Whether a path has anything that normalisation looks at.
 fn needs_work(path: &[u8]) -> bool {
-    let mut after_slash = false;
-    path.iter().any(|byte| {
-        let looked_at = match byte {
-            b'%' | b'\\' => true,
-            b'/' | b'.' => after_slash,
-            _ => false,
-        };
-        after_slash = *byte == b'/';
-        looked_at
-    })
+    let marked = path
+        .iter()
+        .fold(false, |any, byte| any | (*byte == b'%') | (*byte == b'\\'));
+    let pairs = path.iter().zip(path.iter().skip(1));
+    marked
+        | pairs.fold(false, |any, (first, second)| {
+            any | ((*first == b'/') & ((*second == b'/') | (*second == b'.')))
+        })
 }
 
 /// Checks the percent-encodings and decodes those of dots.
@@ -142,7 +145,8 @@ fn remove_segments(path: &str, out: &mut String) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Whether a segment would have dot segments in it if backslashes and encoded slashes were separators.
+/// Whether a segment would have dot segments in it if backslashes and encoded slashes were separators, and parameters
+/// were left out.
 fn hides_dot_segment(segment: &str) -> bool {
     let bytes = segment.as_bytes();
     let (mut start, mut place, mut separated) = (0, 0, false);
@@ -157,7 +161,9 @@ fn hides_dot_segment(segment: &str) -> bool {
             }
         };
         separated |= !rest.is_empty();
-        if separated && matches!(bytes.get(start..place), Some(b"." | b"..")) {
+        let part = bytes.get(start..place).unwrap_or_default();
+        let name = part.split(|byte| *byte == b';').next().unwrap_or_default();
+        if matches!(name, b"." | b"..") && (separated || name.len() < part.len()) {
             return true;
         }
         place += separator;

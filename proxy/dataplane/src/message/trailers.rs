@@ -68,10 +68,10 @@ fn may_be_trailer(name: &[u8]) -> bool {
     let is_content = name
         .get(..8)
         .is_some_and(|start| start.eq_ignore_ascii_case(b"content-"));
-    let is_barred = |barred: &&str| name.eq_ignore_ascii_case(barred.as_bytes());
-    Name::of(name) == Name::Other
-        && !is_content
-        && !NO_TRAILERS.iter().any(is_barred)
+    let is_barred = NO_TRAILERS
+        .iter()
+        .any(|barred| name.eq_ignore_ascii_case(barred.as_bytes()));
+    Name::of(name) == Name::Other && !is_content && !is_barred
 }
 
 impl Fields {

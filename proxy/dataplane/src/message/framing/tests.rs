@@ -5,11 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::Name;
 
+type Read = (Vec<u8>, Option<Fields>, Vec<u8>);
+
 /// What a decoder makes of bytes that come in pieces: data, trailers, and what is left behind the body.
-fn read(
-    decoder: &mut Decoder,
-    pieces: &[&[u8]],
-) -> Result<(Vec<u8>, Option<Fields>, Vec<u8>), FramingError> {
+fn read(decoder: &mut Decoder, pieces: &[&[u8]]) -> Result<Read, FramingError> {
     let (mut data, mut left) = (Vec::new(), Vec::new());
     for piece in pieces {
         let mut piece = *piece;
