@@ -34,7 +34,8 @@ fn closed(case: Broken) -> Broken {
 }
 
 fn all() -> Vec<Broken> {
-    let trailers = |count: usize| -> String { (0..count).map(|n| format!("x-{n}: 1\r\n")).collect() };
+    let trailers =
+        |count: usize| -> String { (0..count).map(|n| format!("x-{n}: 1\r\n")).collect() };
     vec![
         chunked("chunk-no-size", "\r\nabc\r\n0\r\n\r\n"),
         chunked("chunk-size-word", "zz\r\nabc\r\n0\r\n\r\n"),
@@ -45,7 +46,10 @@ fn all() -> Vec<Broken> {
         chunked("chunk-size-trailing-space", "3 \r\nabc\r\n0\r\n\r\n"),
         chunked("chunk-size-trailing-word", "3 a\r\nabc\r\n0\r\n\r\n"),
         chunked("chunk-size-nul", "3\0\r\nabc\r\n0\r\n\r\n"),
-        chunked("chunk-size-overflow", "ffffffffffffffffff\r\nabc\r\n0\r\n\r\n"),
+        chunked(
+            "chunk-size-overflow",
+            "ffffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        ),
         chunked("chunk-size-digits", "00000000000000003\r\nabc\r\n0\r\n\r\n"),
         chunked("chunk-size-lf", "3\nabc\r\n0\r\n\r\n"),
         chunked("chunk-size-cr", "3\rabc\r\n0\r\n\r\n"),

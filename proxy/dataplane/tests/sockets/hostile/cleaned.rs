@@ -73,14 +73,22 @@ fn lines() -> Vec<Cleaned> {
         cleaned(id, input, head)
     };
     vec![
-        cleaned("line-one-empty", "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", get),
+        cleaned(
+            "line-one-empty",
+            "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            get,
+        ),
         line("line-unknown-method", "get / HTTP/1.1", "get / HTTP/1.1"),
         line(
             "target-not-ascii",
             "GET /\u{e4}|{}^`\"<>?[\u{e4}] HTTP/1.1",
             "GET /\u{e4}|{}^`\"<>?[\u{e4}] HTTP/1.1",
         ),
-        line("target-options-asterisk", "OPTIONS * HTTP/1.1", "OPTIONS * HTTP/1.1"),
+        line(
+            "target-options-asterisk",
+            "OPTIONS * HTTP/1.1",
+            "OPTIONS * HTTP/1.1",
+        ),
         absolute("target-absolute", "http://b/p?q", line_at_b),
         absolute("target-absolute-case", "HTTP://b/p?q", line_at_b),
         absolute("target-absolute-https", "https://b/p?q", line_at_b),
@@ -89,8 +97,16 @@ fn lines() -> Vec<Cleaned> {
             "http://b:8080/p?q",
             "GET /p?q HTTP/1.1\nhost: b:8080",
         ),
-        absolute("target-absolute-bare", "http://b", "GET / HTTP/1.1\nhost: b"),
-        absolute("target-absolute-query", "http://b?q", "GET /?q HTTP/1.1\nhost: b"),
+        absolute(
+            "target-absolute-bare",
+            "http://b",
+            "GET / HTTP/1.1\nhost: b",
+        ),
+        absolute(
+            "target-absolute-query",
+            "http://b?q",
+            "GET /?q HTTP/1.1\nhost: b",
+        ),
         cleaned(
             "target-absolute-options",
             "OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -138,20 +154,36 @@ fn field_lines() -> Vec<Cleaned> {
             "Connection: Host, X-Forwarded-For, X-Real-IP, X-Forwarded-Proto\r\n",
             &[],
         ),
-        fields("te-trailers", "TE: trailers, chunked\r\nConnection: TE\r\n", &["te: trailers"]),
+        fields(
+            "te-trailers",
+            "TE: trailers, chunked\r\nConnection: TE\r\n",
+            &["te: trailers"],
+        ),
         fields(
             "upgrade-h2c",
             "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
             &[],
         ),
-        fields("upgrade-h2c-case", "Connection: upgrade\r\nUpgrade: H2C\r\n", &[]),
-        fields("upgrade-h2c-listed", "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n", &[]),
+        fields(
+            "upgrade-h2c-case",
+            "Connection: upgrade\r\nUpgrade: H2C\r\n",
+            &[],
+        ),
+        fields(
+            "upgrade-h2c-listed",
+            "Connection: upgrade\r\nUpgrade: websocket, h2c\r\n",
+            &[],
+        ),
         fields(
             "upgrade-h2c-second",
             "Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: h2c\r\n",
             &["connection: upgrade", "upgrade: websocket"],
         ),
-        fields("upgrade-h2c-version", "Connection: upgrade\r\nUpgrade: h2c/1\r\n", &[]),
+        fields(
+            "upgrade-h2c-version",
+            "Connection: upgrade\r\nUpgrade: h2c/1\r\n",
+            &[],
+        ),
         fields("upgrade-unlisted", "Upgrade: websocket\r\n", &[]),
         fields("expect-unknown", "Expect: 200-ok\r\n", &[]),
     ]
@@ -276,11 +308,12 @@ fn told_apart(gate: &Gate, head: &str) -> Result<String, String> {
     Ok(lines.join("\n"))
 }
 
-/// A line with its name in lower case and without whitespace at its end. A request line stays as it is.
+/// A line with its name in lower case and without whitespace around its value. A request line stays as it is.
 fn in_lower_case(line: &str) -> String {
     match line.split_once(':') {
         Some((name, value)) if !name.contains(' ') => {
-            format!("{}:{value}", name.to_lowercase()).trim_end().to_owned()
+            let line = format!("{}: {}", name.to_lowercase(), value.trim());
+            line.trim_end().to_owned()
         }
         _ => line.to_owned(),
     }
@@ -313,11 +346,18 @@ fn check(gate: &Gate, endpoint: &Endpoint, case: &Cleaned, sending: Sending) -> 
         }
     }
     let arrived = endpoint.take();
-    let mut others = arrived.requests.iter().filter(|request| target(request) != "/good");
+    let mut others = arrived
+        .requests
+        .iter()
+        .filter(|request| target(request) != "/good");
     let (Some(request), None) = (others.next(), others.next()) else {
         return Err(format!("not one request: {:?}", arrived.targets()));
     };
-    same("the head", &told_apart(gate, &request.head)?, &sorted(&case.reaches.head))?;
+    same(
+        "the head",
+        &told_apart(gate, &request.head)?,
+        &sorted(&case.reaches.head),
+    )?;
     same("the body", &request.text(), case.reaches.body)?;
     let trailers: Vec<String> = request.trailers.lines().map(in_lower_case).collect();
     same("the trailers", &trailers.join("\n"), case.reaches.trailers)

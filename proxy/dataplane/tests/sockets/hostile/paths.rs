@@ -16,16 +16,32 @@ const REWRITTEN: &[(&str, &str, &str)] = &[
     ("path-half-encoded-dots", "/a/.%2e/b", "/b"),
     ("path-encoded-dot-in-name", "/a%2Eb", "/a.b"),
     ("path-double-slash", "/a//b", "/a/b"),
-    ("path-double-slash-first", "//evil.example/a", "/evil.example/a"),
+    (
+        "path-double-slash-first",
+        "//evil.example/a",
+        "/evil.example/a",
+    ),
     ("path-slashes-only", "///", "/"),
     ("path-dots-and-slashes", "/a/.//..///b/", "/b/"),
     ("path-absolute-form", "http://a/x/..//b?q", "/b?q"),
-    ("path-query-untouched", "/a?b/../c//d/%2e%2e/%zz\\", "/a?b/../c//d/%2e%2e/%zz\\"),
+    (
+        "path-query-untouched",
+        "/a?b/../c//d/%2e%2e/%zz\\",
+        "/a?b/../c//d/%2e%2e/%zz\\",
+    ),
     ("path-three-dots", "/.../.a/..b", "/.../.a/..b"),
     ("path-encoded-slash", "/a%2fb%2F", "/a%2fb%2F"),
     ("path-backslash", "/a\\b%5cc", "/a\\b%5cc"),
-    ("path-encoded-twice", "/%252e%252e/%252f", "/%252e%252e/%252f"),
-    ("path-other-encodings", "/%7Ea%7eb%20c%c3%a4", "/%7Ea%7eb%20c%c3%a4"),
+    (
+        "path-encoded-twice",
+        "/%252e%252e/%252f",
+        "/%252e%252e/%252f",
+    ),
+    (
+        "path-other-encodings",
+        "/%7Ea%7eb%20c%c3%a4",
+        "/%7Ea%7eb%20c%c3%a4",
+    ),
     ("path-parameter", "/a;x=1/b;y", "/a;x=1/b;y"),
 ];
 
@@ -126,5 +142,8 @@ fn a_redirect_leads_to_the_path_in_its_one_form() {
         &[],
     ));
     let answer = gate.ask("GET /a/..//b?c//d HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(answer.field("location").as_deref(), Some("https://a/b?c//d"));
+    assert_eq!(
+        answer.field("location").as_deref(),
+        Some("https://a/b?c//d")
+    );
 }

@@ -65,12 +65,11 @@ fn request_lines() -> Vec<Refused> {
         answered("version-1.2", 505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
         answered("version-2.0", 505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
         answered("version-3.0", 505, "GET / HTTP/3.0\r\nHost: a\r\n\r\n"),
-        answered(
-            "version-preface",
-            505,
-            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        answered("version-preface", 505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        refused(
+            "tls-on-plain",
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..],
         ),
-        refused("tls-on-plain", &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"[..]),
     ]
 }
 
@@ -90,8 +89,7 @@ fn targets() -> Vec<Refused> {
         line("target-no-authority", "GET http:///a HTTP/1.1"),
         line("target-user", "GET http://u:p@a/ HTTP/1.1"),
         line("target-bad-port", "GET http://a:b/ HTTP/1.1"),
-        host("target-absolute-no-host", "")
-            .with("GET http://a/ HTTP/1.1\r\n\r\n"),
+        host("target-absolute-no-host", "").with("GET http://a/ HTTP/1.1\r\n\r\n"),
         host("target-absolute-two-hosts", "")
             .with("GET http://a/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
         refused(
@@ -175,16 +173,26 @@ fn field_lines() -> Vec<Refused> {
         fields("field-delete", "X: a\x7fb\r\n"),
         fields("field-cr", "X: a\rb\r\n"),
         fields("field-cr-cr", "X: a\r\r\n"),
-        fields("field-cr-hides-field", "X: a\rTransfer-Encoding: chunked\r\n"),
+        fields(
+            "field-cr-hides-field",
+            "X: a\rTransfer-Encoding: chunked\r\n",
+        ),
         fields("field-lf", "X: a\nY: b\r\n"),
         refused("head-lf-only", "GET / HTTP/1.1\nHost: a\n\n"),
         refused("head-ends-lf", "GET / HTTP/1.1\r\nHost: a\r\n\n"),
         refused("head-ends-lf-lf", "GET / HTTP/1.1\r\nHost: a\n\n"),
-        refused("head-ends-cr", "GET / HTTP/1.1\r\nHost: a\r\n\rX: 1\r\n\r\n"),
+        refused(
+            "head-ends-cr",
+            "GET / HTTP/1.1\r\nHost: a\r\n\rX: 1\r\n\r\n",
+        ),
         fields("field-too-long", &format!("X: {long}\r\n")).with_status(431),
         fields("field-name-too-long", &format!("{long}: 1\r\n")).with_status(431),
         fields("fields-too-many", &many(200)).with_status(431),
-        fields("head-too-large", &format!("X: {}\r\n", "a".repeat(900)).repeat(100)).with_status(431),
+        fields(
+            "head-too-large",
+            &format!("X: {}\r\n", "a".repeat(900)).repeat(100),
+        )
+        .with_status(431),
         answered(
             "head-endless",
             431,
@@ -353,9 +361,8 @@ fn each_is_counted_by_its_reason() {
         (505, "unsupported-version"),
     ] {
         let count = cases.iter().filter(|case| case.status == status).count();
-        let line = format!(
-            r#"tidegate_faults_total{{reason="{reason}",source="downstream"}} {count}"#
-        );
+        let line =
+            format!(r#"tidegate_faults_total{{reason="{reason}",source="downstream"}} {count}"#);
         eventually(&line, || gate.metrics().lines().any(|found| found == line));
     }
 }

@@ -105,8 +105,15 @@ fn closing(case: Answered) -> Answered {
 
 fn passes(id: &'static str, pieces: &[&str], passed: Passed) -> Answered {
     Answered {
-        pieces: pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect(),
-        pace: if pieces.len() == 1 { Pace::Any } else { Pace::AtOnce },
+        pieces: pieces
+            .iter()
+            .map(|piece| piece.as_bytes().to_vec())
+            .collect(),
+        pace: if pieces.len() == 1 {
+            Pace::Any
+        } else {
+            Pace::AtOnce
+        },
         outcome: Outcome::Passes(passed),
         ..bad(id, "")
     }
@@ -131,9 +138,15 @@ fn heads() -> Vec<Answered> {
     let long = "a".repeat(900);
     vec![
         bad("answer-garbage", "this is not HTTP\r\n\r\n"),
-        bad("answer-empty-line", "\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        bad(
+            "answer-empty-line",
+            "\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        ),
         bad("answer-lf", "HTTP/1.1 200 OK\nContent-Length: 3\n\nabc"),
-        bad("answer-status-lf", "HTTP/1.1 200 OK\nContent-Length: 3\r\n\r\nabc"),
+        bad(
+            "answer-status-lf",
+            "HTTP/1.1 200 OK\nContent-Length: 3\r\n\r\nabc",
+        ),
         closing(bad("answer-head-cut", "HTTP/1.1 200 OK\r\nContent-Le")),
         status("answer-http2", "HTTP/2 200 OK"),
         status("answer-version", "HTTP/1.2 200 OK"),
@@ -152,14 +165,34 @@ fn heads() -> Vec<Answered> {
         status("answer-reason-nul", "HTTP/1.1 200 O\0K"),
         status("answer-reason-control", "HTTP/1.1 200 O\x01K"),
         fields("answer-colon-apart", "Content-Length : 3\r\n", "abc"),
-        fields("answer-folded", "Content-Length: 3\r\nX: 1\r\n 2\r\n", "abc"),
+        fields(
+            "answer-folded",
+            "Content-Length: 3\r\nX: 1\r\n 2\r\n",
+            "abc",
+        ),
         fields("answer-indented", " Content-Length: 3\r\n", "abc"),
         fields("answer-no-colon", "Content-Length: 3\r\nX\r\n", "abc"),
         fields("answer-no-name", "Content-Length: 3\r\n: x\r\n", "abc"),
-        fields("answer-field-cr", "Content-Length: 3\r\nX: a\rSet-Cookie: b\r\n", "abc"),
-        fields("answer-field-lf", "Content-Length: 3\r\nX: a\nSet-Cookie: b\r\n", "abc"),
-        fields("answer-field-nul", "Content-Length: 3\r\nX: a\0b\r\n", "abc"),
-        fields("answer-field-control", "Content-Length: 3\r\nX: a\x01b\r\n", "abc"),
+        fields(
+            "answer-field-cr",
+            "Content-Length: 3\r\nX: a\rSet-Cookie: b\r\n",
+            "abc",
+        ),
+        fields(
+            "answer-field-lf",
+            "Content-Length: 3\r\nX: a\nSet-Cookie: b\r\n",
+            "abc",
+        ),
+        fields(
+            "answer-field-nul",
+            "Content-Length: 3\r\nX: a\0b\r\n",
+            "abc",
+        ),
+        fields(
+            "answer-field-control",
+            "Content-Length: 3\r\nX: a\x01b\r\n",
+            "abc",
+        ),
         fields(
             "answer-too-large",
             &format!("X: {long}\r\n").repeat(100),
@@ -240,7 +273,11 @@ fn framings() -> Vec<Answered> {
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc",
         ),
         excess("excess-204", "GET", "HTTP/1.1 204 No Content\r\n\r\nabc"),
-        excess("excess-304", "GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\nabc"),
+        excess(
+            "excess-304",
+            "GET",
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 3\r\n\r\nabc",
+        ),
     ]
 }
 
@@ -251,13 +288,37 @@ fn cuts() -> Vec<Answered> {
         closing(cut("answer-chunk-cut-between", CHUNKED, "3\r\nabc\r\n")),
         closing(cut("answer-chunk-cut-last", CHUNKED, "3\r\nabc\r\n0\r\n")),
         cut("answer-chunk-size-word", CHUNKED, "3\r\nabc\r\nzz\r\n"),
-        cut("answer-chunk-size-lf", CHUNKED, "3\r\nabc\r\n3\nabc\r\n0\r\n\r\n"),
-        cut("answer-chunk-size-minus", CHUNKED, "3\r\nabc\r\n-3\r\nabc\r\n0\r\n\r\n"),
-        cut("answer-chunk-size-overflow", CHUNKED, "3\r\nabc\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n"),
+        cut(
+            "answer-chunk-size-lf",
+            CHUNKED,
+            "3\r\nabc\r\n3\nabc\r\n0\r\n\r\n",
+        ),
+        cut(
+            "answer-chunk-size-minus",
+            CHUNKED,
+            "3\r\nabc\r\n-3\r\nabc\r\n0\r\n\r\n",
+        ),
+        cut(
+            "answer-chunk-size-overflow",
+            CHUNKED,
+            "3\r\nabc\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        ),
         cut("answer-chunk-end-none", CHUNKED, "3\r\nabc0\r\n\r\n"),
-        cut("answer-chunk-extension-lf", CHUNKED, "3;a\nabc\r\n0\r\n\r\n"),
-        cut("answer-trailer-folded", CHUNKED, "3\r\nabc\r\n0\r\nx: 1\r\n 2\r\n\r\n"),
-        cut("answer-trailer-answer", CHUNKED, "3\r\nabc\r\n0\r\nHTTP/1.1 200 OK\r\n\r\n"),
+        cut(
+            "answer-chunk-extension-lf",
+            CHUNKED,
+            "3;a\nabc\r\n0\r\n\r\n",
+        ),
+        cut(
+            "answer-trailer-folded",
+            CHUNKED,
+            "3\r\nabc\r\n0\r\nx: 1\r\n 2\r\n\r\n",
+        ),
+        cut(
+            "answer-trailer-answer",
+            CHUNKED,
+            "3\r\nabc\r\n0\r\nHTTP/1.1 200 OK\r\n\r\n",
+        ),
     ]
 }
 
@@ -276,8 +337,10 @@ fn passing() -> Vec<Answered> {
         ),
         passes(
             "answer-hop-by-hop",
-            &["HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: X-Hop, Content-Length\r\nX-Hop: 1\r\n\
-               Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\nUpgrade: h2c\r\nX-Kept: 1\r\n\r\nabc"],
+            &[
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: X-Hop, Content-Length\r\nX-Hop: 1\r\n\
+               Keep-Alive: 5\r\nProxy-Connection: x\r\nProxy-Authenticate: x\r\nUpgrade: h2c\r\nX-Kept: 1\r\n\r\nabc",
+            ],
             Passed {
                 fields: &[
                     ("x-kept", Some("1")),
@@ -313,8 +376,10 @@ fn passing() -> Vec<Answered> {
         ),
         passes(
             "answer-trailers-unfit",
-            &["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 9\r\n\
-               Set-Cookie: a=b\r\nX-Sum: 7\r\nTransfer-Encoding: chunked\r\n\r\n"],
+            &[
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nContent-Length: 9\r\n\
+               Set-Cookie: a=b\r\nX-Sum: 7\r\nTransfer-Encoding: chunked\r\n\r\n",
+            ],
             Passed {
                 trailers: "x-sum: 7",
                 ..ABC
@@ -322,13 +387,19 @@ fn passing() -> Vec<Answered> {
         ),
         passes(
             "answer-informational-length",
-            &["HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\n", announced],
+            &[
+                "HTTP/1.1 100 Continue\r\nContent-Length: 5\r\n\r\n",
+                announced,
+            ],
             ABC,
         ),
         passes("excess-later", &[announced, "def"], ABC_DROPPED),
         passes(
             "excess-answer-later",
-            &[announced, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"],
+            &[
+                announced,
+                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+            ],
             ABC_DROPPED,
         ),
         passes(
@@ -378,11 +449,18 @@ fn endpoint(asked: &Asked) -> Backend {
             let target = target(&request).to_owned();
             asked.lock().unwrap().push((number, target.clone()));
             let mut words = target.split('/').skip(1);
-            let Some(case) = words.next().and_then(|id| cases.iter().find(|case| case.id == id)) else {
+            let Some(case) = words
+                .next()
+                .and_then(|id| cases.iter().find(|case| case.id == id))
+            else {
                 let _ = stream.write_all(ok(&target).as_bytes());
                 continue;
             };
-            let size = if words.next().is_some() { 1 } else { usize::MAX };
+            let size = if words.next().is_some() {
+                1
+            } else {
+                usize::MAX
+            };
             for (index, piece) in case.pieces.iter().enumerate() {
                 if index > 0 {
                     std::thread::sleep(PAUSE);
@@ -397,19 +475,16 @@ fn endpoint(asked: &Asked) -> Backend {
     })
 }
 
-/// What the client got: the final answer, if it was whole.
+/// What the client got: the final answer, if it was whole, and the end of the connection.
 fn read_answer(client: &mut Client, method: &str) -> Option<Response> {
     loop {
-        let mut bytes = Vec::new();
-        if method == "GET" {
-            let answer = read_message(&mut client.reader)?;
-            if !(100..200).contains(&answer.status()) {
-                return Some(answer);
-            }
-            continue;
+        let answer = match method {
+            "HEAD" => client.response_without_body(),
+            _ => read_message(&mut client.reader)?,
+        };
+        if !(100..200).contains(&answer.status()) {
+            return Some(answer).filter(|_| client.rest().is_empty());
         }
-        client.reader.read_to_end(&mut bytes).ok()?;
-        return read_message(&mut &bytes[..]);
     }
 }
 
@@ -426,7 +501,11 @@ fn check(gate: &Gate, asked: &Asked, case: &Answered, suffix: &str) -> Result<()
     let [(first, _), (second, _)] = &asked[..] else {
         return Err(format!("not asked once each: {asked:?}"));
     };
-    let then = if first == second { Then::Reused } else { Then::Dropped };
+    let then = if first == second {
+        Then::Reused
+    } else {
+        Then::Dropped
+    };
     let wanted = match case.outcome {
         Outcome::Bad => {
             let status = answer.as_ref().map(Response::status);
@@ -440,17 +519,33 @@ fn check(gate: &Gate, asked: &Asked, case: &Answered, suffix: &str) -> Result<()
             passed.then
         }
     };
-    same("the connection", &format!("{then:?}"), &format!("{wanted:?}"))
+    same(
+        "the connection",
+        &format!("{then:?}"),
+        &format!("{wanted:?}"),
+    )
 }
 
 impl Passed {
     fn check(&self, answer: &Response) -> Result<(), String> {
-        same("the status", &answer.status().to_string(), &self.status.to_string())?;
+        same(
+            "the status",
+            &answer.status().to_string(),
+            &self.status.to_string(),
+        )?;
         same("the body", &answer.text(), self.body)?;
-        same("the trailers", answer.trailers.to_lowercase().trim(), self.trailers)?;
+        same(
+            "the trailers",
+            answer.trailers.to_lowercase().trim(),
+            self.trailers,
+        )?;
         for (name, value) in self.fields {
             let found = answer.field(name);
-            same(name, &format!("{:?}", found.as_deref()), &format!("{value:?}"))?;
+            same(
+                name,
+                &format!("{:?}", found.as_deref()),
+                &format!("{value:?}"),
+            )?;
         }
         Ok(())
     }
@@ -498,6 +593,11 @@ fn what_an_endpoint_says_unasked_is_nobodys_answer() {
         assert_eq!(gate.ask(GOOD).text(), "/good");
         std::thread::sleep(PAUSE * 3);
     }
-    let numbers: Vec<usize> = asked.lock().unwrap().iter().map(|(number, _)| *number).collect();
+    let numbers: Vec<usize> = asked
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(number, _)| *number)
+        .collect();
     assert_eq!(numbers, [0, 1, 2, 3, 4]);
 }
