@@ -4,6 +4,7 @@
 mod basics;
 mod bodies;
 mod cleaned;
+mod misdirected;
 mod page;
 mod paths;
 mod requests;

@@ -54,6 +54,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("path-backslash-dots", "/a\\..\\b"),
     ("path-encoded-backslash-dots", "/a/..%5cb"),
     ("path-mixed-separators", "/a%5c..%2fb"),
+    ("path-dots-parameter", "/a/..;/b"),
+    ("path-dots-parameter-encoded", "/a/%2e.;x=1/b"),
     ("path-nul", "/a%00b"),
     ("path-encoding-cut", "/a%"),
     ("path-encoding-short", "/a%2"),
