@@ -50,7 +50,9 @@ fn every_row_of_the_page_is_a_test_and_every_test_a_row() {
 /// Tests that the page names in full, as module and function.
 fn named_tests() -> impl Iterator<Item = (&'static str, &'static str)> {
     let spans = PAGE.split('`').skip(1).step_by(2);
-    spans.filter_map(|span| span.split_once("::"))
+    let pairs = spans.filter_map(|span| span.split_once("::"));
+    // Addresses in brackets have two colons as well.
+    pairs.filter(|(module, _)| module.starts_with(|letter: char| letter.is_ascii_lowercase()))
 }
 
 #[test]
