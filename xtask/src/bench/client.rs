@@ -18,16 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Client<S> {
     stream: S,
-    /// Bytes of the answer that is being read.
+    /// Bytes of the answer, or of as much as has come.
     received: Vec<u8>,
+    /// How many of them are its head.
+    head: usize,
 }
 
-/// An answer whose body was read and dropped.
+/// An answer that was read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
     /// Bytes of the body.
-    pub(super) length: u64,
+    pub(super) length: usize,
 }
 
 /// A client in plain text.
@@ -45,6 +47,15 @@ pub(super) fn connect(server: SocketAddr, source: Ipv4Addr) -> io::Result<TcpStr
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// Whether Tidegate's admin page says that it is ready.
+pub(super) fn is_ready(admin: SocketAddr) -> bool {
+    let asked = TcpStream::connect(admin).and_then(|stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        plain(stream).get("localhost", "/readyz")
+    });
+    asked.is_ok_and(|answer| answer.status == 200)
 }
 
 /// What TLS clients of the servers with this certificate share. Every handshake is a full one.
@@ -73,6 +84,7 @@ impl<S> Client<S> {
         Self {
             stream,
             received: Vec::new(),
+            head: 0,
         }
     }
 
@@ -95,42 +107,40 @@ impl<S: Read + Write> Client<S> {
     }
 
     fn answer(&mut self) -> io::Result<Answer> {
+        let invalid = |what| io::Error::new(ErrorKind::InvalidData, what);
         self.received.clear();
-        let (head, length) = loop {
-            let more = self.receive()?;
-            if more == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            if let Some(head) = head_length(&self.received) {
-                break (head, self.received.len());
+        self.head = loop {
+            self.receive()?;
+            if let Some(length) = head_length(&self.received) {
+                break length;
             }
         };
-        let text = self.received.get(..head).unwrap_or_default();
-        let answer = understand(text)
-            .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "an answer without a length"))?;
-        let mut missing = (head as u64 + answer.length)
-            .checked_sub(length as u64)
-            .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "more than an answer"))?;
-        while missing > 0 {
-            self.received.clear();
-            let more = self.receive()? as u64;
-            if more == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            missing = missing
-                .checked_sub(more)
-                .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "more than an answer"))?;
+        let head = self.received.get(..self.head).unwrap_or_default();
+        let answer = understand(head).ok_or_else(|| invalid("an answer without a length"))?;
+        while self.body().len() < answer.length {
+            self.receive()?;
+        }
+        if self.body().len() > answer.length {
+            return Err(invalid("more than an answer"));
         }
         Ok(answer)
     }
 
+    /// The body of the last answer.
+    pub(super) fn body(&self) -> &[u8] {
+        self.received.get(self.head..).unwrap_or_default()
+    }
+
     /// Reads once, behind what is there already.
-    fn receive(&mut self) -> io::Result<usize> {
+    fn receive(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 * 1024];
         let count = self.stream.read(&mut bytes)?;
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         self.received
             .extend_from_slice(bytes.get(..count).unwrap_or_default());
-        Ok(count)
+        Ok(())
     }
 }
 

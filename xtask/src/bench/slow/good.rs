@@ -1,0 +1,182 @@
+//! Clients that ask one thing after the other, and count what they get.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::super::client::{self, Client};
+use super::place;
+
+/// What goes on besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Slow peers are there.
+    During = 1,
+    /// They are gone.
+    After = 2,
+}
+
+const PHASES: usize = 3;
+
+/// Requests of one phase.
+#[derive(Clone, Debug, Default)]
+struct Record {
+    /// Latencies in microseconds.
+    latencies: Vec<u32>,
+    errors: usize,
+}
+
+/// What all clients saw in one phase.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Summary {
+    /// Requests in a second.
+    pub(super) rate: f64,
+    /// Median latency in milliseconds.
+    pub(super) median: f64,
+    /// The 99th percentile in milliseconds.
+    pub(super) high: f64,
+    pub(super) errors: usize,
+}
+
+/// The clients at work.
+#[derive(Debug)]
+pub(super) struct Good {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<[Record; PHASES]>>,
+    /// When each phase began; the first one with the clients.
+    began: std::cell::RefCell<Vec<Instant>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    phase: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Good {
+    pub(super) fn start(server: SocketAddr, count: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let threads = (0..count).map(|_| {
+            let shared = shared.clone();
+            thread::spawn(move || ask_on(server, &shared))
+        });
+        Self {
+            threads: threads.collect(),
+            shared,
+            began: vec![Instant::now()].into(),
+        }
+    }
+
+    /// From now on requests count for this phase.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.shared.phase.store(phase as usize, Ordering::Relaxed);
+        self.began.borrow_mut().push(Instant::now());
+    }
+
+    /// Ends them and sums up.
+    pub(super) fn stop(self) -> [Summary; PHASES] {
+        self.shared.over.store(true, Ordering::Relaxed);
+        let mut bounds = self.began.into_inner();
+        bounds.push(Instant::now());
+        let mut sums: [Record; PHASES] = Default::default();
+        for thread in self.threads {
+            // A client that ended by a panic has failed as much as one with an error.
+            let records = thread.join().unwrap_or_else(|_| {
+                let broken = Record {
+                    latencies: Vec::new(),
+                    errors: 1,
+                };
+                [broken, Record::default(), Record::default()]
+            });
+            for (sum, record) in sums.iter_mut().zip(records) {
+                sum.latencies.extend(record.latencies);
+                sum.errors += record.errors;
+            }
+        }
+        let mut spans = bounds.windows(2).map(|pair| match pair {
+            [from, to] => to.duration_since(*from),
+            _ => Duration::ZERO,
+        });
+        sums.map(|sum| summarise(sum, spans.next().unwrap_or_default()))
+    }
+}
+
+fn ask_on(server: SocketAddr, shared: &Shared) -> [Record; PHASES] {
+    let mut records: [Record; PHASES] = Default::default();
+    let mut connection = None;
+    while !shared.over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let answered = ask(server, &mut connection);
+        let phase = shared.phase.load(Ordering::Relaxed);
+        let Some(record) = records.get_mut(phase) else {
+            continue;
+        };
+        if answered.is_ok() {
+            let micros = begun.elapsed().as_micros();
+            record
+                .latencies
+                .push(u32::try_from(micros).unwrap_or(u32::MAX));
+        } else {
+            record.errors += 1;
+            connection = None;
+            // A server that is gone must not be hammered by a loop.
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+    records
+}
+
+fn ask(
+    server: SocketAddr,
+    connection: &mut Option<Client<TcpStream>>,
+) -> Result<(), anyhow::Error> {
+    let client = match connection {
+        Some(client) => client,
+        None => connection.insert(client::plain(client::connect(
+            server,
+            Ipv4Addr::LOCALHOST,
+        )?)),
+    };
+    let answer = client.get(place::GOOD_HOST, "/")?;
+    anyhow::ensure!(answer.status == 200, "status {}", answer.status);
+    Ok(())
+}
+
+fn summarise(record: Record, span: Duration) -> Summary {
+    let mut latencies = record.latencies;
+    latencies.sort_unstable();
+    let at = |percent: usize| {
+        let index = latencies.len() * percent / 100;
+        latencies
+            .get(index)
+            .map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
+    };
+    Summary {
+        rate: latencies.len() as f64 / span.as_secs_f64(),
+        median: at(50),
+        high: at(99),
+        errors: record.errors,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_all_requests() {
+        let record = Record {
+            latencies: (1..=1000).rev().map(|milli| milli * 1000).collect(),
+            errors: 2,
+        };
+        let expected = Summary {
+            rate: 500.0,
+            median: 501.0,
+            high: 991.0,
+            errors: 2,
+        };
+        assert_eq!(summarise(record, Duration::from_secs(2)), expected);
+    }
+}
