@@ -26,10 +26,11 @@ struct Record {
     /// Latencies in microseconds.
     latencies: Vec<u32>,
     errors: usize,
+    first_error: Option<String>,
 }
 
 /// What all clients saw in one phase.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Summary {
     /// Requests in a second.
     pub(super) rate: f64,
@@ -38,6 +39,8 @@ pub(super) struct Summary {
     /// The 99th percentile in milliseconds.
     pub(super) high: f64,
     pub(super) errors: usize,
+    /// One of them.
+    pub(super) first_error: Option<String>,
 }
 
 /// The clients at work.
@@ -84,15 +87,14 @@ impl Good {
         for thread in self.threads {
             // A client that ended by a panic has failed as much as one with an error.
             let records = thread.join().unwrap_or_else(|_| {
-                let broken = Record {
-                    latencies: Vec::new(),
-                    errors: 1,
-                };
-                [broken, Record::default(), Record::default()]
+                let mut records: [Record; PHASES] = Default::default();
+                records[0].fail("panicked".to_owned());
+                records
             });
             for (sum, record) in sums.iter_mut().zip(records) {
                 sum.latencies.extend(record.latencies);
                 sum.errors += record.errors;
+                sum.first_error = sum.first_error.take().or(record.first_error);
             }
         }
         let mut spans = bounds.windows(2).map(|pair| match pair {
@@ -100,6 +102,13 @@ impl Good {
             _ => Duration::ZERO,
         });
         sums.map(|sum| summarise(sum, spans.next().unwrap_or_default()))
+    }
+}
+
+impl Record {
+    fn fail(&mut self, error: String) {
+        self.errors += 1;
+        self.first_error.get_or_insert(error);
     }
 }
 
@@ -113,16 +122,15 @@ fn ask_on(server: SocketAddr, shared: &Shared) -> [Record; PHASES] {
         let Some(record) = records.get_mut(phase) else {
             continue;
         };
-        if answered.is_ok() {
-            let micros = begun.elapsed().as_micros();
-            record
-                .latencies
-                .push(u32::try_from(micros).unwrap_or(u32::MAX));
-        } else {
-            record.errors += 1;
+        let took = begun.elapsed();
+        if let Err(error) = answered {
+            record.fail(format!("{error:#} after {took:.1?}"));
             connection = None;
             // A server that is gone must not be hammered by a loop.
             thread::sleep(Duration::from_millis(10));
+        } else {
+            let micros = u32::try_from(took.as_micros());
+            record.latencies.push(micros.unwrap_or(u32::MAX));
         }
     }
     records
@@ -158,6 +166,7 @@ fn summarise(record: Record, span: Duration) -> Summary {
         median: at(50),
         high: at(99),
         errors: record.errors,
+        first_error: record.first_error,
     }
 }
 
@@ -170,12 +179,14 @@ mod tests {
         let record = Record {
             latencies: (1..=1000).rev().map(|milli| milli * 1000).collect(),
             errors: 2,
+            first_error: Some("reset".to_owned()),
         };
         let expected = Summary {
             rate: 500.0,
             median: 501.0,
             high: 991.0,
             errors: 2,
+            first_error: Some("reset".to_owned()),
         };
         assert_eq!(summarise(record, Duration::from_secs(2)), expected);
     }

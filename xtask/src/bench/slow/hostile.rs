@@ -16,7 +16,7 @@ use super::{EARLY_ANSWERS, SLOW_HEADS, STALLED_READERS, UNREAD_BODIES};
 /// What a stalled reader asks for, and how long the bodies are that nobody reads.
 const MUCH: usize = 10 << 20;
 /// Between two bytes of a slow head.
-const BYTE_EVERY: Duration = Duration::from_secs(1);
+pub(super) const BYTE_EVERY: Duration = Duration::from_secs(1);
 /// Slow heads are served in so many turns within that time, so that their bytes are spread over it.
 const TURNS: usize = 10;
 /// What a stalled reader's kernel takes for it.
@@ -95,6 +95,7 @@ fn connect(server: SocketAddr) -> io::Result<TcpStream> {
 #[derive(Debug)]
 struct SlowHead {
     stream: TcpStream,
+    /// When its first byte went.
     since: Instant,
     sent: usize,
 }
@@ -111,6 +112,9 @@ impl SlowHead {
     /// Sends the next byte. Whether the connection was still open.
     fn advance(&mut self) -> bool {
         let start = b"GET / HTTP/1.1\r\nHost: slow.test\r\nX-Long: ";
+        if self.sent == 0 {
+            self.since = Instant::now();
+        }
         let byte = start.get(self.sent).copied().unwrap_or(b'x');
         self.sent += 1;
         let answered = self.stream.peek(&mut [0]);
@@ -132,8 +136,9 @@ fn send_slow_heads(server: SocketAddr, over: &AtomicBool) -> (usize, Duration) {
                     *head = SlowHead::open(server).ok();
                     continue;
                 };
-                longest = longest.max(open.since.elapsed());
+                let life = open.since.elapsed();
                 if !open.advance() {
+                    longest = longest.max(life);
                     cut += 1;
                     *head = SlowHead::open(server).ok();
                 }
@@ -144,7 +149,8 @@ fn send_slow_heads(server: SocketAddr, over: &AtomicBool) -> (usize, Duration) {
             sleep(next.saturating_duration_since(Instant::now()));
         }
     }
-    (cut, longest)
+    let open = heads.iter().flatten().map(|head| head.since.elapsed());
+    (cut, open.fold(longest, Duration::max))
 }
 
 fn read_nothing(server: SocketAddr, over: &AtomicBool) {
