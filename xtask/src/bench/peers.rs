@@ -187,7 +187,11 @@ impl Site {
         let file = |name: &str| self.folder().join(name);
         match peer {
             Peer::Tidegate | Peer::TidegateLog => {
-                let log = if peer == Peer::Tidegate { "off" } else { "json" };
+                let log = if peer == Peer::Tidegate {
+                    "off"
+                } else {
+                    "json"
+                };
                 command.args(["serve", "--http=127.0.0.1:8080", "--https=127.0.0.1:8443"]);
                 command.args(["--admin=127.0.0.1:9090", "--workers=1"]);
                 command.arg(format!("--max-connections={MOST_CONNECTIONS}"));

@@ -48,9 +48,7 @@ impl Stubborn {
 fn answer(mut stream: TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     stream.peek(&mut [0])?;
-    stream.write_all(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nearly",
-    )?;
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nearly")?;
     thread::sleep(Duration::from_secs(1));
     Ok(())
 }

@@ -142,10 +142,7 @@ fn ask(
 ) -> Result<(), anyhow::Error> {
     let client = match connection {
         Some(client) => client,
-        None => connection.insert(client::plain(client::connect(
-            server,
-            Ipv4Addr::LOCALHOST,
-        )?)),
+        None => connection.insert(client::plain(client::connect(server, Ipv4Addr::LOCALHOST)?)),
     };
     let answer = client.get(place::GOOD_HOST, "/")?;
     anyhow::ensure!(answer.status == 200, "status {}", answer.status);

@@ -129,7 +129,11 @@ fn print(seen: &Seen) -> Verdict {
     let mut verdict = Verdict::Pass;
     let bounds = bounds(seen, &mut verdict);
     say(format_args!("\n{}\n{}", phases(seen).text(), bounds.text()));
-    for error in seen.good.iter().filter_map(|phase| phase.first_error.as_ref()) {
+    for error in seen
+        .good
+        .iter()
+        .filter_map(|phase| phase.first_error.as_ref())
+    {
         say(format_args!("a good client: {error}"));
     }
     verdict
