@@ -84,9 +84,7 @@ fn objects(number: usize, certificates: Certificates, round: Option<usize>) -> S
         "\
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata:
-  name: {name}
-  annotations: {{tidegate.dev/ssl-redirect: \"false\"}}
+metadata: {{name: {name}}}
 spec:
   ingressClassName: tidegate
 {tls}  rules:

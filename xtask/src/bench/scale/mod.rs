@@ -148,10 +148,14 @@ fn measure(size: Size, program: &Path, cache: &Path) -> Result<Measured> {
     let manifests = folder.path().join("manifests");
     fs::create_dir(&manifests)?;
     size.write(&manifests, cache)?;
+    let config = folder.path().join("settings.yaml");
+    // A path that does not exist must be answered as such, not with a redirect to HTTPS.
+    fs::write(&config, "sslRedirect: {mode: none}\n")?;
     let mut command = Command::new(program);
     command.args(["serve", "--workers=1", "--https=127.0.0.1:8443"]);
     command.arg(format!("--http=127.0.0.1:{HTTP}"));
     command.arg(format!("--admin=127.0.0.1:{ADMIN}"));
+    command.arg("--config").arg(&config);
     command.arg("--manifests").arg(&manifests);
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN));
     let begun = Instant::now();
