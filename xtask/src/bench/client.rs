@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -56,6 +56,19 @@ pub(super) fn is_ready(admin: SocketAddr) -> bool {
         plain(stream).get("localhost", "/readyz")
     });
     asked.is_ok_and(|answer| answer.status == 200)
+}
+
+/// A counter or gauge without labels from Tidegate's metrics.
+pub(super) fn metric(admin: SocketAddr, name: &str) -> Result<u64> {
+    let mut client = plain(connect(admin, Ipv4Addr::LOCALHOST)?);
+    let answer = client.get("localhost", "/metrics")?;
+    ensure!(answer.status == 200, "/metrics is {}", answer.status);
+    let text = String::from_utf8_lossy(client.body());
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let (_, value) = lines
+        .find(|(metric, _)| *metric == name)
+        .with_context(|| format!("/metrics has no {name}"))?;
+    Ok(value.parse::<u64>()?)
 }
 
 /// What TLS clients of the servers with this certificate share. Every handshake is a full one.

@@ -22,6 +22,7 @@ pub(super) fn describe() -> Vec<(&'static str, String)> {
 pub(super) fn proxies(peers: &[Peer]) -> (&'static str, String) {
     let versions = peers
         .iter()
+        .filter(|peer| **peer != Peer::TidegateLog)
         .map(|peer| format!("{} {}", peer.name(), peer.version()));
     ("Proxies", versions.collect::<Vec<_>>().join(", "))
 }

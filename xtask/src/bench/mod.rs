@@ -20,6 +20,7 @@ mod scenario;
 pub(crate) mod slow;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -202,6 +203,14 @@ fn measure(
             load.errors
         ));
         samples.entry((scenario, peer)).or_default().push(sample);
+    }
+    if peer == Peer::TidegateLog {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, peers::ADMIN));
+        let dropped = client::metric(admin, "tidegate_access_log_dropped_lines_total")?;
+        ensure!(
+            dropped == 0,
+            "{dropped} lines of the log were dropped, so its cost is not known"
+        );
     }
     Ok(())
 }

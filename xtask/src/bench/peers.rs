@@ -14,6 +14,9 @@ use super::scenario::Scenario;
 use crate::terminal::say;
 use crate::{build, process};
 
+/// Port of Tidegate's admin pages.
+pub(super) const ADMIN: u16 = 9090;
+
 /// Connections of clients that every proxy is set up for; not more than a limit of 20,000 open files lets HAProxy and
 /// Tidegate hold.
 const MOST_CONNECTIONS: usize = 12_000;
@@ -193,7 +196,8 @@ impl Site {
                     "json"
                 };
                 command.args(["serve", "--http=127.0.0.1:8080", "--https=127.0.0.1:8443"]);
-                command.args(["--admin=127.0.0.1:9090", "--workers=1"]);
+                command.arg(format!("--admin=127.0.0.1:{ADMIN}"));
+                command.arg("--workers=1");
                 command.arg(format!("--max-connections={MOST_CONNECTIONS}"));
                 command.arg(format!("--access-log={log}"));
                 command.arg("--manifests").arg(file("tidegate.yaml"));

@@ -126,6 +126,7 @@ fn limits(samples: &Samples) -> Table {
         ("at most", Align::Right),
         ("result", Align::Left),
         ("p99 to HAProxy", Align::Right),
+        ("aim", Align::Left),
     ]);
     for scenario in scenarios(samples) {
         let of = |peer| medians(samples, scenario, peer);
@@ -133,12 +134,14 @@ fn limits(samples: &Samples) -> Table {
             continue;
         };
         let (ratio, limit) = (own.cpu / other.cpu, scenario.limit());
+        let high = own.high / other.high;
         table.push([
             scenario.name().to_owned(),
             format!("{ratio:.2}"),
             format!("{limit:.2}"),
             limit::result(ratio, limit),
-            format!("{:.2}", own.high / other.high),
+            format!("{high:.2}"),
+            limit::result(high, 1.0),
         ]);
     }
     table

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
+use super::peers::ADMIN;
 use super::running::Running;
 use super::{backend, client, document, machine, report};
 use crate::setup::{self, Need};
@@ -45,7 +46,6 @@ const fn plain(hosts: usize) -> Size {
 }
 
 const HTTP: u16 = 8080;
-const ADMIN: u16 = 9090;
 /// Changes of which the median counts.
 const CHANGES: usize = 9;
 /// How long a start, or one change, may take before it counts as failed.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use tempfile::TempDir;
 
 use super::super::backend::{Backend, Cpu};
@@ -82,15 +82,7 @@ impl Place {
 
     /// Connections of clients, as the metrics have them.
     pub(super) fn open_connections(&self) -> Result<u64> {
-        let mut client = client::plain(client::connect(self.admin, Ipv4Addr::LOCALHOST)?);
-        let answer = client.get("localhost", "/metrics")?;
-        ensure!(answer.status == 200, "/metrics is {}", answer.status);
-        let text = String::from_utf8_lossy(client.body());
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix("tidegate_connections_open "));
-        let value = value.context("/metrics has no tidegate_connections_open")?;
-        Ok(value.parse::<u64>()?)
+        client::metric(self.admin, "tidegate_connections_open")
     }
 }
 
