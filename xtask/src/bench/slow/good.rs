@@ -18,6 +18,9 @@ pub(super) enum Phase {
     After = 2,
 }
 
+/// Between an answer and the next request: the clients are not there to use up the CPUs.
+const PAUSE: Duration = Duration::from_millis(5);
+
 const PHASES: usize = 3;
 
 /// Requests of one phase.
@@ -38,6 +41,8 @@ pub(super) struct Summary {
     pub(super) median: f64,
     /// The 99th percentile in milliseconds.
     pub(super) high: f64,
+    /// The highest in milliseconds.
+    pub(super) highest: f64,
     pub(super) errors: usize,
     /// One of them.
     pub(super) first_error: Option<String>,
@@ -126,12 +131,11 @@ fn ask_on(server: SocketAddr, shared: &Shared) -> [Record; PHASES] {
         if let Err(error) = answered {
             record.fail(format!("{error:#} after {took:.1?}"));
             connection = None;
-            // A server that is gone must not be hammered by a loop.
-            thread::sleep(Duration::from_millis(10));
         } else {
             let micros = u32::try_from(took.as_micros());
             record.latencies.push(micros.unwrap_or(u32::MAX));
         }
+        thread::sleep(PAUSE);
     }
     records
 }
@@ -153,7 +157,7 @@ fn summarise(record: Record, span: Duration) -> Summary {
     let mut latencies = record.latencies;
     latencies.sort_unstable();
     let at = |percent: usize| {
-        let index = latencies.len() * percent / 100;
+        let index = (latencies.len() * percent / 100).min(latencies.len().saturating_sub(1));
         latencies
             .get(index)
             .map_or(f64::NAN, |micros| f64::from(*micros) / 1e3)
@@ -162,6 +166,7 @@ fn summarise(record: Record, span: Duration) -> Summary {
         rate: latencies.len() as f64 / span.as_secs_f64(),
         median: at(50),
         high: at(99),
+        highest: at(100),
         errors: record.errors,
         first_error: record.first_error,
     }
@@ -182,6 +187,7 @@ mod tests {
             rate: 500.0,
             median: 501.0,
             high: 991.0,
+            highest: 1000.0,
             errors: 2,
             first_error: Some("reset".to_owned()),
         };

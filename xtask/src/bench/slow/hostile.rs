@@ -19,6 +19,8 @@ const MUCH: usize = 10 << 20;
 pub(super) const BYTE_EVERY: Duration = Duration::from_secs(1);
 /// Slow heads are served in so many turns within that time, so that their bytes are spread over it.
 const TURNS: usize = 10;
+/// Within which those that stand still arrive.
+const ARRIVAL: Duration = Duration::from_secs(2);
 /// What a stalled reader's kernel takes for it.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 
@@ -127,7 +129,7 @@ impl SlowHead {
 fn send_slow_heads(server: SocketAddr, over: &AtomicBool) -> (usize, Duration) {
     let (mut cut, mut longest) = (0, Duration::ZERO);
     let mut heads: Vec<Option<SlowHead>> = Vec::new();
-    heads.resize_with(SLOW_HEADS, || SlowHead::open(server).ok());
+    heads.resize_with(SLOW_HEADS, || None);
     'all: loop {
         for turn in heads.chunks_mut(SLOW_HEADS / TURNS) {
             let next = Instant::now() + BYTE_EVERY / TURNS as u32;
@@ -161,7 +163,7 @@ fn read_nothing(server: SocketAddr, over: &AtomicBool) {
         stream.write_all(request.as_bytes())?;
         Ok(stream)
     };
-    let held: Vec<_> = (0..STALLED_READERS).map(|_| one()).collect();
+    let held = come(STALLED_READERS, one);
     wait(over);
     drop(held);
 }
@@ -173,7 +175,7 @@ fn send_unread_bodies(server: SocketAddr, over: &AtomicBool) {
         stream.write_all(head.as_bytes())?;
         Ok(stream)
     };
-    let mut held: Vec<_> = (0..UNREAD_BODIES).flat_map(|_| one()).collect();
+    let mut held = come(UNREAD_BODIES, one);
     let piece = [b'b'; 64 * 1024];
     while !over.load(Ordering::Relaxed) {
         for stream in &mut held {
@@ -182,6 +184,15 @@ fn send_unread_bodies(server: SocketAddr, over: &AtomicBool) {
         }
         sleep(Duration::from_millis(50));
     }
+}
+
+/// Connections that come one after the other; those that fail do not count.
+fn come(count: usize, one: impl Fn() -> io::Result<TcpStream>) -> Vec<TcpStream> {
+    let connections = (0..count).filter_map(|_| {
+        sleep(ARRIVAL / u32::try_from(count).unwrap_or(u32::MAX));
+        one().ok()
+    });
+    connections.collect()
 }
 
 /// How many were asked for, and how many came.

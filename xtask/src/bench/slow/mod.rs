@@ -41,9 +41,12 @@ const ALONE: Duration = Duration::from_secs(3);
 const ATTACK: Duration = Duration::from_secs(12);
 const RECOVERY: Duration = Duration::from_secs(4);
 
-/// What a client may take for a request's head, and how long an exchange may stand still, as set in `place`.
+/// Tidegate's timeouts: what a client may take for a request's head, how long an exchange may stand still, and what a
+/// backend may take for the head of its answer. The last one is long enough for good clients on a busy machine, and short
+/// enough that whoever waits for the backend that never reads is cut before the end.
 const HEAD_DEADLINE: Duration = Duration::from_secs(4);
 const IDLE_DEADLINE: Duration = Duration::from_secs(5);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
 /// How much later than its deadline a client may see itself cut on a busy machine. It looks once in [`hostile::BYTE_EVERY`].
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -110,12 +113,12 @@ fn watch(program: &Path) -> Result<Seen> {
         sleep(Duration::from_millis(100));
         during = during.max(place.resident_mib());
     }
-    let open_during = place.open_connections()?;
+    let open_during = place.wait_for_connections(GOOD + SLOW_HEADS + EARLY_ANSWERS)?;
     let hostile = hostile.stop();
 
     good.enter(Phase::After);
     sleep(RECOVERY);
-    let open_after = place.open_connections()?;
+    let open_after = place.wait_for_connections(GOOD)?;
     let after = place.resident_mib();
     Ok(Seen {
         good: good.stop(),
@@ -145,6 +148,7 @@ fn phases(seen: &Seen) -> Table {
         ("requests/s", Align::Right),
         ("p50 ms", Align::Right),
         ("p99 ms", Align::Right),
+        ("worst ms", Align::Right),
         ("errors", Align::Right),
         ("RSS MiB", Align::Right),
     ]);
@@ -155,6 +159,7 @@ fn phases(seen: &Seen) -> Table {
             format!("{:.0}", good.rate),
             format!("{:.2}", good.median),
             format!("{:.2}", good.high),
+            format!("{:.0}", good.highest),
             good.errors.to_string(),
             format!("{resident:.1}"),
         ]);
@@ -235,7 +240,7 @@ fn bounds(seen: &Seen, verdict: &mut Verdict) -> Table {
         "connections open afterwards",
         open_after.to_string(),
         format!("{GOOD}"),
-        *open_after <= GOOD as u64 + 1,
+        *open_after <= GOOD as u64,
     );
     table
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tempfile::TempDir;
@@ -13,7 +14,7 @@ use super::super::backend::{Backend, Cpu};
 use super::super::client;
 use super::super::running::Running;
 use super::backends::{Behaviour, Stubborn};
-use super::{HEAD_DEADLINE, IDLE_DEADLINE};
+use super::{ANSWER_DEADLINE, HEAD_DEADLINE, IDLE_DEADLINE, SLACK};
 
 /// The backend of `bench-assets`, which answers as it should.
 pub(super) const GOOD_HOST: &str = "good.test";
@@ -80,9 +81,17 @@ impl Place {
         self.tidegate.resident_mib()
     }
 
-    /// Connections of clients, as the metrics have them.
-    pub(super) fn open_connections(&self) -> Result<u64> {
-        client::metric(self.admin, "tidegate_connections_open")
+    /// Waits until no more connections of clients are open than these, and not longer than [`SLACK`]. How many they are then,
+    /// as the metrics have them.
+    pub(super) fn wait_for_connections(&self, most: usize) -> Result<u64> {
+        let deadline = Instant::now() + SLACK;
+        loop {
+            let open = client::metric(self.admin, "tidegate_connections_open")?;
+            if open <= most as u64 || Instant::now() > deadline {
+                return Ok(open);
+            }
+            sleep(Duration::from_millis(50));
+        }
     }
 }
 
@@ -94,9 +103,10 @@ fn free_port() -> Result<u16> {
 
 fn settings(http: SocketAddr, admin: SocketAddr) -> String {
     format!(
-        "http: {http}\nhttps: off\nadmin: {admin}\ntimeouts:\n  requestHead: {head}s\n  idle: {idle}s\n  responseHead: {idle}s\n",
+        "http: {http}\nhttps: off\nadmin: {admin}\ntimeouts:\n  requestHead: {head}s\n  idle: {idle}s\n  responseHead: {answer}s\n",
         head = HEAD_DEADLINE.as_secs(),
         idle = IDLE_DEADLINE.as_secs(),
+        answer = ANSWER_DEADLINE.as_secs(),
     )
 }
 
