@@ -3,9 +3,10 @@
 use anyhow::{Result, bail};
 
 use super::Group;
+use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
-use crate::tidy;
+use crate::{Verdict, build, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ impl Step {
             run: sockets,
         },
         Self {
+            name: "slow peers",
+            group: Group::Sockets,
+            run: slow_peers,
+        },
+        Self {
             name: "commands",
             group: Group::Lint,
             run: commands,
@@ -159,6 +165,14 @@ fn golden() -> Result<Outcome> {
 
 fn sockets() -> Result<Outcome> {
     group_of_integration_tests(Group::Sockets)
+}
+
+fn slow_peers() -> Result<Outcome> {
+    let (verdict, output) = slow::check(&build::as_tested()?)?;
+    Ok(Outcome {
+        success: verdict == Verdict::Pass,
+        output,
+    })
 }
 
 fn commands() -> Result<Outcome> {
