@@ -1,0 +1,8 @@
+//! What the fuzz targets share: a data plane with endpoints behind it, and another reader of HTTP/1.1 to compare with.
+#![forbid(unsafe_code)]
+
+mod cuts;
+mod gate;
+
+pub use cuts::Cuts;
+pub use gate::{Gate, Listener};
