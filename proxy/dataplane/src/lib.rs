@@ -16,6 +16,7 @@ mod head;
 mod http1;
 mod http2;
 mod listen;
+mod message;
 mod metrics;
 mod publish;
 mod tls;
