@@ -127,10 +127,11 @@ impl Gate {
             Listener::Http => self.http,
             Listener::Https => self.https,
         };
-        let exchange = self.runtime.block_on(time::timeout(PATIENCE, async {
+        let exchange = async {
             send_and_read(TcpStream::connect(address).await?, bytes, cuts).await
-        }));
-        match exchange {
+        };
+        let exchange = async { time::timeout(PATIENCE, exchange).await };
+        match self.runtime.block_on(exchange) {
             Ok(Ok(received)) => received,
             // A reset is an end as well.
             Ok(Err(_)) => Vec::new(),

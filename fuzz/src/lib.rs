@@ -3,6 +3,8 @@
 
 mod cuts;
 mod gate;
+mod reader;
 
 pub use cuts::Cuts;
 pub use gate::{Gate, Listener};
+pub use reader::{Read, Reader};
