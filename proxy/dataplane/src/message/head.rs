@@ -1,5 +1,8 @@
 //! What heads of both kinds have in common: version, limits, the length of the body, reasons for refusal.
 
+use super::length::content_length;
+use super::{Fields, Name};
+
 /// Most bytes of a head, its final blank line included.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 /// Most field lines of a head.
@@ -100,5 +103,64 @@ impl RejectionKind {
             Self::HeadTooLarge => 431,
             Self::Version => 505,
         }
+    }
+}
+
+/// Words for what the scanner of lines found wrong.
+pub(super) fn rejection_of(error: httparse::Error) -> Rejection {
+    Rejection::malformed(match error {
+        httparse::Error::TooManyHeaders => return Rejection::TOO_MANY_FIELDS,
+        httparse::Error::HeaderName => "a bad field name",
+        httparse::Error::HeaderValue => "a bad field value",
+        httparse::Error::NewLine => "a bad line end",
+        httparse::Error::Token => "a bad request line",
+        httparse::Error::Version | httparse::Error::Status => "a bad start line",
+    })
+}
+
+/// A line that ends in LF alone. The scanner takes it for a line; RFC 9112 section 2.2 allows to refuse it, and two
+/// readers that differ in it can be played against each other.
+pub(super) const BARE_LF: Rejection = Rejection::malformed("a line ends without CR");
+
+/// Splits a head into its start line, CRLF included, and its field lines, which are checked where
+/// [`Fields::receive`] takes them over. The blank line is in neither.
+pub(super) fn split_head<'a>(
+    head: &'a [u8],
+    headers: &[httparse::Header<'_>],
+) -> Result<(&'a [u8], &'a [u8]), Rejection> {
+    let lines = head.strip_suffix(b"\r\n").ok_or(BARE_LF)?;
+    let end = headers.first().map_or(lines.len(), |first| {
+        first.name.as_ptr() as usize - head.as_ptr() as usize
+    });
+    match lines.split_at_checked(end) {
+        Some((line, block)) if line.ends_with(b"\r\n") => Ok((line, block)),
+        _ => Err(BARE_LF),
+    }
+}
+
+/// Fields of an HTTP/1 connection, which HTTP/2 does not have (RFC 9113 section 8.2.2).
+pub(super) const CONNECTION_SPECIFIC: u64 = Name::Connection.bit()
+    | Name::KeepAlive.bit()
+    | Name::ProxyConnection.bit()
+    | Name::TransferEncoding.bit()
+    | Name::Upgrade.bit();
+
+/// Whether the sender keeps the connection open (RFC 9112 section 9.3).
+pub(super) fn persists(fields: &Fields, version: HttpVersion) -> bool {
+    let lists = |option| fields.lists(Name::Connection, option);
+    match version {
+        HttpVersion::Http10 => lists("keep-alive") && !lists("close"),
+        HttpVersion::Http11 => !lists("close"),
+        HttpVersion::Http2 => true,
+    }
+}
+
+/// The length of a body that an HTTP/2 stream has or, when it has `ended`, has not.
+pub(super) fn http2_body_length(fields: &Fields, ended: bool) -> Result<BodyLength, Rejection> {
+    match (content_length(fields)?, ended) {
+        (Some(1..), true) => Err(Rejection::malformed("a body shorter than Content-Length")),
+        (_, true) | (Some(0), false) => Ok(BodyLength::Empty),
+        (Some(length), false) => Ok(BodyLength::Known(length)),
+        (None, false) => Ok(BodyLength::Chunked),
     }
 }
