@@ -27,9 +27,9 @@ fn reads_alike(request: &Request, head: &[u8]) {
     assert_eq!(parsed, Ok(httparse::Status::Complete(head.len())));
     assert_eq!(other.method, Some(&*request.method));
     assert_eq!(other.path, Some(&*request.received_target));
-    let is_absolute = !request.received_target.starts_with(['/', '*']);
+    let has_authority = !request.received_target.starts_with('/') && request.received_target != "*";
     // The authority of the target comes in place of the field.
-    let counts = |name: &[u8]| !(is_absolute && name.eq_ignore_ascii_case(b"host"));
+    let counts = |name: &[u8]| !(has_authority && name.eq_ignore_ascii_case(b"host"));
     let theirs = other
         .headers
         .iter()

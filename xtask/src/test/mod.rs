@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::Verdict;
+use crate::fuzz;
 use crate::setup::{self, Need};
 use crate::table::{Align, Table};
 use crate::terminal::say;
@@ -35,6 +36,8 @@ enum Group {
     Golden,
     /// Data plane and agent over real sockets with real clients
     Sockets,
+    /// Every fuzz target for some seconds, from the committed corpora
+    Fuzz,
 }
 
 impl Group {
@@ -49,6 +52,7 @@ impl Group {
             ],
             Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
+            Self::Fuzz => &fuzz::NEEDS,
         }
     }
 }

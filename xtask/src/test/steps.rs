@@ -6,6 +6,7 @@ use super::Group;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
 use crate::tidy;
+use crate::{Verdict, fuzz};
 
 /// One check.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ impl Step {
             run: sockets,
         },
         Self {
+            name: "fuzz",
+            group: Group::Fuzz,
+            run: fuzz,
+        },
+        Self {
             name: "commands",
             group: Group::Lint,
             run: commands,
@@ -159,6 +165,13 @@ fn golden() -> Result<Outcome> {
 
 fn sockets() -> Result<Outcome> {
     group_of_integration_tests(Group::Sockets)
+}
+
+/// Seconds for each target: enough to run through its corpus and a little more.
+const FUZZ_SECONDS: u32 = 5;
+
+fn fuzz() -> Result<Outcome> {
+    Ok(Outcome::of(fuzz::briefly(FUZZ_SECONDS)? == Verdict::Pass))
 }
 
 fn commands() -> Result<Outcome> {
