@@ -127,9 +127,8 @@ impl Gate {
             Listener::Http => self.http,
             Listener::Https => self.https,
         };
-        let exchange = async {
-            send_and_read(TcpStream::connect(address).await?, bytes, cuts).await
-        };
+        let exchange =
+            async { send_and_read(TcpStream::connect(address).await?, bytes, cuts).await };
         let exchange = async { time::timeout(PATIENCE, exchange).await };
         match self.runtime.block_on(exchange) {
             Ok(Ok(received)) => received,

@@ -43,9 +43,15 @@ fn ends_there(request: &Request, head: &[u8]) {
     for cut in [head.len() / 2, head.len() - 1] {
         assert_eq!(request_head(&head[..cut]), Reading::Partial);
     }
-    assert_eq!(request_head(head), Reading::Whole(request.clone(), head.len()));
+    assert_eq!(
+        request_head(head),
+        Reading::Whole(request.clone(), head.len())
+    );
     let longer = [head, b"GET"].concat();
-    assert_eq!(request_head(&longer), Reading::Whole(request.clone(), head.len()));
+    assert_eq!(
+        request_head(&longer),
+        Reading::Whole(request.clone(), head.len())
+    );
 }
 
 /// Written, it is the same request in origin form.

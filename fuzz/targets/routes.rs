@@ -65,6 +65,9 @@ fuzz_target!(|input: &[u8]| {
             assert!(route.host.matches(host), "{host:?} found {}", route.host);
         }
         // The hosts that match have a route for every path below `/`, but that any host lacks `/` itself.
-        None => assert!(!path.starts_with("/a/b/c/"), "{host:?} {path:?} found nothing"),
+        None => assert!(
+            !path.starts_with("/a/b/c/"),
+            "{host:?} {path:?} found nothing"
+        ),
     }
 });

@@ -38,9 +38,9 @@ fn read(target: &[u8]) -> Option<Request> {
     let head = [b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
     match request_head(&head) {
         // A space or a line end in the target makes another request of it.
-        Reading::Whole(request, length) => {
-            (length == head.len() && request.received_target.as_bytes() == target).then_some(request)
-        }
+        Reading::Whole(request, length) => (length == head.len()
+            && request.received_target.as_bytes() == target)
+            .then_some(request),
         _ => None,
     }
 }

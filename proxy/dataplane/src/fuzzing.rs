@@ -213,7 +213,10 @@ impl Fields {
 
     /// Every line.
     pub fn lines(&self) -> Vec<Field> {
-        assert_eq!(self.0.fields().is_empty(), lines(self.0.fields()).is_empty());
+        assert_eq!(
+            self.0.fields().is_empty(),
+            lines(self.0.fields()).is_empty()
+        );
         lines(self.0.fields())
     }
 

@@ -60,7 +60,12 @@ pub(crate) struct Args {
     list: bool,
 
     /// Run the target on this input alone, such as one that it has failed on
-    #[arg(long, value_name = "FILE", requires = "target", conflicts_with = "seconds")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "target",
+        conflicts_with = "seconds"
+    )]
     input: Option<PathBuf>,
 
     /// Add to the committed corpus what reaches code that it does not reach yet
@@ -74,7 +79,9 @@ const SECONDS: u32 = 30;
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let all = targets()?;
     if args.list {
-        all.iter().for_each(|target| say(target));
+        for target in &all {
+            say(target);
+        }
         return Ok(Verdict::Pass);
     }
     let (named, seconds) = args.what()?;
@@ -209,7 +216,10 @@ impl Fuzzer {
         command
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/", failures.display()))
-            .arg(format!("-dict={}", crate::root().join("fuzz/http.dict").display()))
+            .arg(format!(
+                "-dict={}",
+                crate::root().join("fuzz/http.dict").display()
+            ))
             .args([grown, committed(target)]);
         let progress = watch(&mut command)?;
         if !progress.success {
@@ -233,7 +243,10 @@ impl Fuzzer {
     /// Merges what was found into the committed corpus, as few inputs as reach the same code.
     fn keep(&self, target: &str) -> Result<Verdict> {
         let (grown, committed) = (self.grown(target), committed(target));
-        ensure!(grown.is_dir(), "{target} has found nothing yet: run it first");
+        ensure!(
+            grown.is_dir(),
+            "{target} has found nothing yet: run it first"
+        );
         fs::create_dir_all(&committed)?;
         let mut command = self.command(target);
         command.arg("-set_cover_merge=1").args([&committed, &grown]);
