@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use hyper::{Request, Response};
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tidegate_dataplane::{AccessLog, Dataplane, ListenAddress, ListenerProtocol, Settings};
 use tidegate_model::{
@@ -24,7 +24,7 @@ use tokio::runtime::LocalRuntime;
 use tokio::task;
 use tokio::time;
 
-use crate::Cuts;
+use crate::{Cuts, Read, reader};
 
 /// How long a connection may take until it is over: more than every timeout of the data plane together.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +48,8 @@ pub struct Gate {
     http: SocketAddr,
     https: SocketAddr,
     answer: Rc<RefCell<Answer>>,
+    /// What the honest endpoint was asked.
+    seen: Rc<RefCell<Vec<Read>>>,
     /// Serves as long as it lives.
     _dataplane: Dataplane,
 }
@@ -80,7 +82,11 @@ impl Gate {
             upstream("one", Protocol::Http, dishonest.local_addr()?),
             upstream("two", Protocol::H2c, dishonest.local_addr()?),
         ];
-        runtime.spawn_local(accept(honest, serve_honestly));
+        let seen: Rc<RefCell<Vec<Read>>> = Rc::default();
+        runtime.spawn_local(accept(honest, {
+            let seen = seen.clone();
+            move |stream| serve_honestly(stream, seen.clone())
+        }));
         runtime.spawn_local(accept(dishonest, {
             let answer = answer.clone();
             move |stream| serve(stream, answer.clone())
@@ -109,6 +115,7 @@ impl Gate {
             http,
             https,
             answer,
+            seen,
             _dataplane: dataplane,
         })
     }
@@ -123,6 +130,7 @@ impl Gate {
             bytes: answer.to_owned(),
             cuts: cuts.clone(),
         };
+        self.seen.borrow_mut().clear();
         let address = match listener {
             Listener::Http => self.http,
             Listener::Https => self.https,
@@ -136,6 +144,11 @@ impl Gate {
             Ok(Err(_)) => Vec::new(),
             Err(_) => panic!("the connection hangs"),
         }
+    }
+
+    /// What the honest endpoint was asked in the last exchange, in order.
+    pub fn seen(&self) -> Vec<Read> {
+        self.seen.borrow().clone()
     }
 
     /// One good request, which the honest endpoint is to answer.
@@ -188,15 +201,20 @@ async fn accept<Served: Future<Output = ()> + 'static>(
     }
 }
 
-/// Sends each request's body back.
-async fn serve_honestly(stream: TcpStream) {
+/// Notes each request and sends its body back.
+async fn serve_honestly(stream: TcpStream, seen: Rc<RefCell<Vec<Read>>>) {
     let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(|request: Request<Incoming>| async {
-        // A body that breaks off has no answer.
-        let body = request.into_body().collect().await?.to_bytes();
-        Ok::<_, hyper::Error>(Response::new(http_body_util::Full::new(body)))
+    let service = hyper::service::service_fn(move |request| {
+        let seen = seen.clone();
+        async move {
+            let read = reader::collect(request).await;
+            let body = read.body.clone().ok_or("the body breaks off")?;
+            seen.borrow_mut().push(read);
+            Ok::<_, &str>(Response::new(Full::new(Bytes::from(body))))
+        }
     });
     let _ = hyper::server::conn::http1::Builder::new()
+        .max_headers(reader::MOST_FIELDS)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }

@@ -4,7 +4,11 @@
 mod cuts;
 mod gate;
 mod reader;
+#[cfg(fuzzing)]
+mod stream;
 
 pub use cuts::Cuts;
 pub use gate::{Gate, Listener};
 pub use reader::{Read, Reader};
+#[cfg(fuzzing)]
+pub use stream::{End, Ours, read};

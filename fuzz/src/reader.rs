@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
 /// Field lines that a head may have there: more than a head may have here.
-const MOST_FIELDS: usize = 200;
+pub(crate) const MOST_FIELDS: usize = 200;
 
 /// A request as hyper reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,8 @@ async fn serve(bytes: &[u8], seen: Rc<RefCell<Vec<Read>>>) {
     let _ = tokio::join!(connection, exchange);
 }
 
-async fn collect(request: Request<Incoming>) -> Read {
+/// Reads a request to its end.
+pub(crate) async fn collect(request: Request<Incoming>) -> Read {
     let (parts, body) = request.into_parts();
     let fields = parts.headers.iter();
     let mut fields: Vec<_> = fields

@@ -2,29 +2,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate_dataplane::fuzzing::{
-    Body, Fields, Length, Reading, Request, encode_chunk, encode_last_chunk, request_head,
-};
-use tidegate_fuzz::{Read, Reader};
+use tidegate_dataplane::fuzzing::{Fields, Length, encode_chunk, encode_last_chunk};
+use tidegate_fuzz::{End, Ours, Read, Reader, read};
 
 thread_local! {
     static READER: Reader = Reader::new().expect("a runtime");
-}
-
-/// A request and its body as we read them.
-#[derive(Debug)]
-struct Ours {
-    request: Request,
-    body: Vec<u8>,
-}
-
-/// Why we read no further.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// The stream ended, or breaks off.
-    Stream,
-    /// We refuse what follows, or the connection is over.
-    Closed,
 }
 
 fuzz_target!(|input: &[u8]| {
@@ -46,39 +28,6 @@ fuzz_target!(|input: &[u8]| {
     }
     forwarded_alike(&ours);
 });
-
-/// Reads requests until the stream or the connection ends.
-fn read(mut bytes: &[u8]) -> (Vec<Ours>, End) {
-    let mut read = Vec::new();
-    loop {
-        let (request, length) = match request_head(bytes) {
-            Reading::Whole(request, length) => (request, length),
-            Reading::Partial => return (read, End::Stream),
-            Reading::Refused(..) => return (read, End::Closed),
-        };
-        if request.method == "CONNECT" {
-            return (read, End::Closed);
-        }
-        bytes = &bytes[length..];
-        let mut decoder = Body::new(request.body);
-        let mut body = Vec::new();
-        while !decoder.is_done() {
-            match decoder.decode(bytes) {
-                Ok((0, 0)) => return (read, End::Stream),
-                Ok((framing, data)) => {
-                    body.extend_from_slice(&bytes[framing..framing + data]);
-                    bytes = &bytes[framing + data..];
-                }
-                Err(_) => return (read, End::Closed),
-            }
-        }
-        let persists = request.persists;
-        read.push(Ours { request, body });
-        if !persists {
-            return (read, End::Closed);
-        }
-    }
-}
 
 /// Method, target, fields and body are those that hyper reads.
 fn same(ours: &Ours, theirs: &Read, target: &str) {
