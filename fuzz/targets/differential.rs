@@ -1,5 +1,6 @@
 //! A stream of requests, read by us and by hyper: both see the same requests, and so does hyper in what we send on.
 #![no_main]
+#![expect(clippy::expect_used, reason = "a panic is how a target fails")]
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_dataplane::fuzzing::{Fields, Length, encode_chunk, encode_last_chunk};

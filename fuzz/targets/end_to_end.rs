@@ -4,6 +4,7 @@
 //! The first byte chooses the listener, the second the cuts. The rest is what the client sends, up to a line `====`
 //! and what follows it, which is what the dishonest endpoint answers.
 #![no_main]
+#![expect(clippy::expect_used, reason = "a panic is how a target fails")]
 
 use std::fs;
 

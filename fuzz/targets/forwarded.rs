@@ -3,6 +3,7 @@
 //!
 //! The first byte chooses the cuts.
 #![no_main]
+#![expect(clippy::expect_used, reason = "a panic is how a target fails")]
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_fuzz::{Cuts, Gate, Listener, Ours, Read, read};

@@ -1,6 +1,7 @@
 //! Paths of requests: what normalisation leaves is what it leaves of that, has no empty and no dot segments however it
 //! is decoded, and is never longer than what came.
 #![no_main]
+#![expect(clippy::expect_used, reason = "a panic is how a target fails")]
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_dataplane::fuzzing::{Reading, Request, request_head};

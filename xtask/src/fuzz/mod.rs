@@ -41,9 +41,6 @@ const HANG: u32 = 20;
 /// Resident memory in MiB that is too much.
 const MEMORY: u32 = 512;
 
-/// What fuzzing needs on the machine.
-pub(crate) const NEEDS: [Need; 3] = [Need::Compiler, Need::CxxCompiler, Need::Cmake];
-
 /// Arguments of `cargo xtask fuzz`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -96,7 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         .into_iter()
         .filter(|target| named.is_none_or(|name| name == target))
         .collect();
-    setup::ensure(&NEEDS)?;
+    setup::ensure(&[Need::Compiler, Need::CxxCompiler, Need::Cmake])?;
     let fuzzer = Fuzzer::build()?;
     match (&args.input, args.keep, named) {
         (Some(input), _, Some(name)) => fuzzer.reproduce(name, input),
@@ -108,6 +105,13 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
 /// Every target for some seconds, from the committed corpora: a step of `cargo xtask test`.
 pub(crate) fn briefly(seconds: u32) -> Result<Verdict> {
     Fuzzer::build()?.fuzz(&targets()?, seconds, Start::Afresh)
+}
+
+/// Clippy, which sees neither the targets nor what the data plane shows them when it looks at the rest.
+pub(crate) fn clippy() -> Result<Verdict> {
+    let mut command = cargo("clippy", &host()?);
+    command.args(["--", "-D", "warnings"]);
+    Ok(Verdict::of(process::show(&mut command)?.success))
 }
 
 impl Args {
@@ -162,14 +166,7 @@ impl Fuzzer {
     fn build() -> Result<Self> {
         let metadata = Metadata::load()?;
         let host = host()?;
-        let mut command = process::cargo();
-        // With a target named, the flags are for what runs there and not for build scripts.
-        command
-            .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
-            .args(["build", "--locked", "--profile=fuzz", "--bins"])
-            .args(["--package", PACKAGE, "--features", FEATURE])
-            .args(["--target", &host]);
-        if !process::show(&mut command)?.success {
+        if !process::show(&mut cargo("build", &host))?.success {
             bail!("the fuzz targets do not build; see above");
         }
         Ok(Self {
@@ -268,6 +265,18 @@ impl Fuzzer {
             .arg(format!("-rss_limit_mb={MEMORY}"));
         command
     }
+}
+
+/// Cargo at work on the targets as they are run.
+fn cargo(work: &str, host: &str) -> Command {
+    let mut command = process::cargo();
+    // With a platform named, the flags are for what runs there and not for build scripts.
+    command
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
+        .args([work, "--locked", "--profile=fuzz", "--bins"])
+        .args(["--package", PACKAGE, "--features", FEATURE])
+        .args(["--target", host]);
+    command
 }
 
 /// The platform that this compiler builds for.

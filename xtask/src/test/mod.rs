@@ -10,7 +10,6 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::Verdict;
-use crate::fuzz;
 use crate::setup::{self, Need};
 use crate::table::{Align, Table};
 use crate::terminal::say;
@@ -36,7 +35,7 @@ enum Group {
     Golden,
     /// Data plane and agent over real sockets with real clients
     Sockets,
-    /// Every fuzz target for some seconds, from the committed corpora
+    /// Clippy of the fuzz targets, then each of them for some seconds, from the committed corpora
     Fuzz,
 }
 
@@ -52,7 +51,7 @@ impl Group {
             ],
             Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
-            Self::Fuzz => &fuzz::NEEDS,
+            Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
         }
     }
 }

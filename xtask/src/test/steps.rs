@@ -86,6 +86,11 @@ impl Step {
             run: sockets,
         },
         Self {
+            name: "fuzz clippy",
+            group: Group::Fuzz,
+            run: fuzz_clippy,
+        },
+        Self {
             name: "fuzz",
             group: Group::Fuzz,
             run: fuzz,
@@ -169,6 +174,10 @@ fn sockets() -> Result<Outcome> {
 
 /// Seconds for each target: enough to run through its corpus and a little more.
 const FUZZ_SECONDS: u32 = 5;
+
+fn fuzz_clippy() -> Result<Outcome> {
+    Ok(Outcome::of(fuzz::clippy()? == Verdict::Pass))
+}
 
 fn fuzz() -> Result<Outcome> {
     Ok(Outcome::of(fuzz::briefly(FUZZ_SECONDS)? == Verdict::Pass))
