@@ -49,8 +49,8 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(5);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(6);
 /// How much later than its deadline a client may see itself cut on a busy machine. It looks once in [`hostile::BYTE_EVERY`].
 const SLACK: Duration = Duration::from_secs(3);
-/// How long connections may take to go, where an answer was sent and the client has not read it.
-const LINGER: Duration = Duration::from_secs(6);
+/// How long connections may take to go at most, where an answer was sent and the client has not read it.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// The most by which resident memory may grow while the others are there, in MiB: 16 KiB for each slow head, and 64 KiB
 /// for each exchange that stands still.
