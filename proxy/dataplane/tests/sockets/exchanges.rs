@@ -583,3 +583,20 @@ fn an_answer_that_breaks_off_never_looks_whole() {
         assert_eq!(client.rest(), got, "{answer:?}");
     }
 }
+
+#[test]
+fn an_answer_that_breaks_off_ends_in_a_reset_where_its_end_is_the_connections() {
+    let backend =
+        answering_once("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let gate = Gate::start(everything_to(backend.address));
+    let mut client = gate.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response_without_body().status(), 200);
+    let mut body = Vec::new();
+    let end = client
+        .reader
+        .read_to_end(&mut body)
+        .map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(body, b"half");
+}
