@@ -1,6 +1,7 @@
 //! What cargo knows of the workspace: crates, targets, dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use crate::process;
 pub(crate) struct Metadata {
     pub(crate) packages: Vec<Package>,
     pub(crate) workspace_members: BTreeSet<String>,
+    pub(crate) target_directory: PathBuf,
     resolve: Option<Resolve>,
 }
 
@@ -105,6 +107,11 @@ impl Edge {
 }
 
 impl Target {
+    /// Whether it is a program.
+    pub(crate) fn is_program(&self) -> bool {
+        self.kind.iter().any(|kind| kind == "bin")
+    }
+
     /// Whether it is an integration test.
     pub(crate) fn is_test(&self) -> bool {
         self.kind.iter().any(|kind| kind == "test")

@@ -16,6 +16,8 @@ const CARGO_DENY: &str = "0.20.2";
 pub(crate) enum Need {
     /// A C compiler, for the crates that build C.
     Compiler,
+    /// A C++ compiler, for libFuzzer.
+    CxxCompiler,
     /// The TLS library's build needs it on some machines.
     Cmake,
     /// curl with HTTP/2, a client of the socket tests.
@@ -40,6 +42,7 @@ impl Need {
     fn is_met(self) -> bool {
         match self {
             Self::Compiler => exists("cc"),
+            Self::CxxCompiler => exists("c++"),
             Self::Cmake => exists("cmake"),
             Self::Curl => process::output(Command::new("curl").arg("--version"))
                 .is_ok_and(|text| text.contains("HTTP2")),
@@ -59,7 +62,7 @@ impl Need {
 
     fn source(self) -> Source {
         match self {
-            Self::Compiler => Source::Apt("build-essential"),
+            Self::Compiler | Self::CxxCompiler => Source::Apt("build-essential"),
             Self::Cmake => Source::Apt("cmake"),
             Self::Curl => Source::Apt("curl"),
             Self::Openssl => Source::Apt("openssl"),

@@ -12,6 +12,9 @@ mod downstream;
 mod exchange;
 mod fault;
 mod filter;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod http1;
 mod http2;
 mod listen;

@@ -35,6 +35,8 @@ enum Group {
     Golden,
     /// Data plane and agent over real sockets with real clients
     Sockets,
+    /// Clippy of the fuzz targets, then each of them for some seconds, from the committed corpora
+    Fuzz,
 }
 
 impl Group {
@@ -49,6 +51,7 @@ impl Group {
             ],
             Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
+            Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Group;
 use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
-use crate::{Verdict, build, tidy};
+use crate::{Verdict, build, fuzz, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -91,6 +91,16 @@ impl Step {
             run: slow_peers,
         },
         Self {
+            name: "fuzz clippy",
+            group: Group::Fuzz,
+            run: fuzz_clippy,
+        },
+        Self {
+            name: "fuzz",
+            group: Group::Fuzz,
+            run: fuzz,
+        },
+        Self {
             name: "commands",
             group: Group::Lint,
             run: commands,
@@ -173,6 +183,17 @@ fn slow_peers() -> Result<Outcome> {
         success: verdict == Verdict::Pass,
         output,
     })
+}
+
+/// Seconds for each target: enough to run through its corpus and a little more.
+const FUZZ_SECONDS: u32 = 5;
+
+fn fuzz_clippy() -> Result<Outcome> {
+    Ok(Outcome::of(fuzz::clippy()? == Verdict::Pass))
+}
+
+fn fuzz() -> Result<Outcome> {
+    Ok(Outcome::of(fuzz::briefly(FUZZ_SECONDS)? == Verdict::Pass))
 }
 
 fn commands() -> Result<Outcome> {

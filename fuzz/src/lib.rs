@@ -1,0 +1,14 @@
+//! What the fuzz targets share: a data plane with endpoints behind it, and another reader of HTTP/1.1 to compare with.
+#![forbid(unsafe_code)]
+
+mod cuts;
+mod gate;
+mod reader;
+#[cfg(fuzzing)]
+mod stream;
+
+pub use cuts::Cuts;
+pub use gate::{Gate, Listener};
+pub use reader::{Read, Reader};
+#[cfg(fuzzing)]
+pub use stream::{End, Ours, read};

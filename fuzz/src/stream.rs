@@ -1,0 +1,55 @@
+//! Our own reading of a stream of requests.
+
+use tidegate_dataplane::fuzzing::{Body, Reading, Request, request_head};
+
+/// A request and its body as we read them.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// Its head.
+    pub request: Request,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// Why we read no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The stream ended, or breaks off.
+    Stream,
+    /// We refuse what follows, or the connection is over.
+    Closed,
+}
+
+/// Reads requests until the stream or the connection ends.
+#[must_use]
+pub fn read(mut bytes: &[u8]) -> (Vec<Ours>, End) {
+    let mut read = Vec::new();
+    loop {
+        let (request, length) = match request_head(bytes) {
+            Reading::Whole(request, length) => (request, length),
+            Reading::Partial => return (read, End::Stream),
+            Reading::Refused(..) => return (read, End::Closed),
+        };
+        if request.method == "CONNECT" {
+            return (read, End::Closed);
+        }
+        bytes = &bytes[length..];
+        let mut decoder = Body::new(request.body);
+        let mut body = Vec::new();
+        while !decoder.is_done() {
+            match decoder.decode(bytes) {
+                Ok((0, 0)) => return (read, End::Stream),
+                Ok((framing, data)) => {
+                    body.extend_from_slice(&bytes[framing..framing + data]);
+                    bytes = &bytes[framing + data..];
+                }
+                Err(_) => return (read, End::Closed),
+            }
+        }
+        let persists = request.persists;
+        read.push(Ours { request, body });
+        if !persists {
+            return (read, End::Closed);
+        }
+    }
+}
