@@ -53,7 +53,10 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, transport: Transport) -> E
         let exchange = Box::pin(exchange::exchange(&downstream, head, &mut connection));
         match exchange.await {
             Outcome::Complete => {}
-            Outcome::Cut(end) => return end,
+            Outcome::Cut(end) => {
+                connection.cut();
+                return end;
+            }
             Outcome::Switched(switched) => {
                 return Box::pin(tunnel::run(&downstream, connection.link, *switched)).await;
             }
@@ -225,6 +228,14 @@ impl Connection {
             self.shut_down().await;
         }
         // Without TLS the last bytes take the end with them when the socket is closed.
+    }
+
+    /// Ends the connection within a response. To HTTP/1.0 the end of the connection may be the end of the body, so it
+    /// has to be another one.
+    fn cut(&self) {
+        if self.version == HttpVersion::Http10 {
+            self.link.transport.break_off();
+        }
     }
 
     async fn shut_down(&mut self) {

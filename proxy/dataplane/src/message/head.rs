@@ -1,7 +1,7 @@
 //! What heads of both kinds have in common: version, limits, the length of the body, reasons for refusal.
 
 use super::length::content_length;
-use super::{Fields, Name};
+use super::{Fields, Name, members};
 
 /// Most bytes of a head, its final blank line included.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -88,6 +88,11 @@ impl Rejection {
         reason: "too many fields",
     };
 
+    pub(super) const TOO_MANY_OPTIONS: Self = Self {
+        kind: RejectionKind::HeadTooLarge,
+        reason: "Connection lists too much",
+    };
+
     pub(super) const VERSION: Self = Self {
         kind: RejectionKind::Version,
         reason: "this version of HTTP is not spoken here",
@@ -145,14 +150,24 @@ pub(super) const CONNECTION_SPECIFIC: u64 = Name::Connection.bit()
     | Name::TransferEncoding.bit()
     | Name::Upgrade.bit();
 
+/// Most options that `Connection` may list. Each is looked for among all fields when the connection's own are removed.
+const MAX_CONNECTION_OPTIONS: usize = 64;
+
 /// Whether the sender keeps the connection open (RFC 9112 section 9.3).
-pub(super) fn persists(fields: &Fields, version: HttpVersion) -> bool {
+///
+/// # Errors
+/// `Connection` lists too much.
+pub(super) fn persists(fields: &Fields, version: HttpVersion) -> Result<bool, Rejection> {
+    let mut options = fields.all(Name::Connection).flat_map(members);
+    if options.nth(MAX_CONNECTION_OPTIONS).is_some() {
+        return Err(Rejection::TOO_MANY_OPTIONS);
+    }
     let lists = |option| fields.lists(Name::Connection, option);
-    match version {
+    Ok(match version {
         HttpVersion::Http10 => lists("keep-alive") && !lists("close"),
         HttpVersion::Http11 => !lists("close"),
         HttpVersion::Http2 => true,
-    }
+    })
 }
 
 /// The length of a body that an HTTP/2 stream has or, when it has `ended`, has not.

@@ -200,7 +200,7 @@ fn read(
     };
     response.body_length = response.framed(version, to)?;
     response.persists =
-        response.body_length != BodyLength::UntilClose && persists(&response.fields, version);
+        persists(&response.fields, version)? && response.body_length != BodyLength::UntilClose;
     Ok(ResponseHead(response))
 }
 

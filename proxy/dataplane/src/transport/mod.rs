@@ -97,6 +97,14 @@ impl Transport {
         }
     }
 
+    /// Has the peer see, once this is dropped, that what it got is not whole: by a reset, or with TLS by the
+    /// `close_notify` that is missing.
+    pub(crate) fn break_off(&self) {
+        if let Self::Plain(socket) = self {
+            socket.reset_when_closed();
+        }
+    }
+
     /// Whether the runtime knows the socket: see [`Socket`].
     pub(crate) fn is_registered(&self) -> bool {
         match self {

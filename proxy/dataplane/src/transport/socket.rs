@@ -5,6 +5,7 @@ use std::mem;
 use std::net::{SocketAddr, TcpStream as Unregistered};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -152,6 +153,17 @@ impl Socket {
                 outcome => return Poll::Ready(outcome),
             }
         }
+    }
+
+    /// Has it end by a reset instead of a FIN when it is dropped. What has not left by then is lost.
+    pub(super) fn reset_when_closed(&self) {
+        let at_once = Some(Duration::ZERO);
+        // A socket that cannot do so has no peer any more.
+        let _ = match &self.0 {
+            State::Unregistered(stream) => SockRef::from(stream).set_linger(at_once),
+            State::Registered(stream) => SockRef::from(stream).set_linger(at_once),
+            State::Lost => Ok(()),
+        };
     }
 
     /// Sends FIN. A peer that is gone already has no use for it, and is no error.

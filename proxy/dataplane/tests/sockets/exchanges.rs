@@ -255,6 +255,67 @@ fn a_small_body_that_nobody_wants_keeps_the_connection() {
 }
 
 #[test]
+fn what_is_within_an_unwanted_body_is_no_request() {
+    let backend = Backend::saying("x");
+    let gate = only_x_to(&backend);
+    let hidden = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut client = gate.client();
+    client.send(&format!(
+        "POST /none HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{hidden}{hidden}",
+        hidden.len()
+    ));
+    assert_eq!(client.response().status(), 404);
+    assert_eq!(client.response().text(), "x");
+    assert_eq!(backend.heads.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_body_that_breaks_after_the_answer_began_cuts_both() {
+    let (sender, ended) = mpsc::channel();
+    let backend = Backend::raw(move |mut stream, _| {
+        read_request_head(&mut stream);
+        let _ =
+            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n");
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        let _ = stream.write_all(b"0\r\n\r\n");
+        let _ = sender.send(rest);
+    });
+    let gate = Gate::start(everything_to(backend.address));
+    let mut client = gate.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    assert_eq!(client.response_without_body().status(), 200);
+    assert_eq!(read_chunk(&mut client), b"a");
+    client.send("zz\r\n0\r\n\r\n");
+    assert_eq!(client.rest(), "");
+    let rest = ended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(String::from_utf8_lossy(&rest), "3\r\nabc\r\n");
+}
+
+#[test]
+fn a_client_that_asks_without_reading_is_held_back() {
+    let answer = "x".repeat(64 * 1024);
+    let expected = answer.clone();
+    let backend = Backend::http(move |_, _| ok(&answer));
+    let gate = Gate::start(everything_to(backend.address));
+    let client = gate.client();
+    let mut writer = client.stream.try_clone().unwrap();
+    let written = Arc::new(AtomicU64::new(0));
+    let counter = written.clone();
+    let block = GET.repeat(1000);
+    let sending = std::thread::spawn(move || {
+        while writer.write_all(block.as_bytes()).is_ok() {
+            counter.fetch_add(block.len() as u64, Ordering::SeqCst);
+        }
+    });
+    let held = standstill(&written);
+    assert!(held < ON_THE_WAY, "{held} bytes");
+    assert!(gate.ask(GET).text() == expected);
+    client.stream.shutdown(Shutdown::Both).unwrap();
+    sending.join().unwrap();
+}
+
+#[test]
 fn a_large_body_that_nobody_wants_ends_the_connection_in_good_order() {
     let backend = Backend::saying("x");
     let gate = only_x_to(&backend);
@@ -521,4 +582,21 @@ fn an_answer_that_breaks_off_never_looks_whole() {
         assert_eq!(client.response_without_body().status(), 200);
         assert_eq!(client.rest(), got, "{answer:?}");
     }
+}
+
+#[test]
+fn an_answer_that_breaks_off_ends_in_a_reset_where_its_end_is_the_connections() {
+    let backend =
+        answering_once("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let gate = Gate::start(everything_to(backend.address));
+    let mut client = gate.client();
+    client.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response_without_body().status(), 200);
+    let mut body = Vec::new();
+    let end = client
+        .reader
+        .read_to_end(&mut body)
+        .map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(body, b"half");
 }

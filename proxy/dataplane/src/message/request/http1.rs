@@ -94,7 +94,7 @@ fn read(head: &[u8], scanned: &httparse::Request<'_, '_>) -> Result<RequestHead,
         Announced::Length(length) => BodyLength::Known(length),
         Announced::Chunked => BodyLength::Chunked,
     };
-    request.persists = persists(&request.fields, request.version);
+    request.persists = persists(&request.fields, request.version)?;
     request.expects_continue = request.version == HttpVersion::Http11 && request.awaits_leave();
     Ok(RequestHead(request))
 }

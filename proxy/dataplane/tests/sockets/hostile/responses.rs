@@ -199,6 +199,14 @@ fn heads() -> Vec<Answered> {
             "abc",
         ),
         fields("answer-too-many-fields", &"X: 1\r\n".repeat(200), "abc"),
+        fields(
+            "answer-connection-lists-much",
+            &format!(
+                "Content-Length: 3\r\nConnection: {}\r\n",
+                "a, ".repeat(20_000)
+            ),
+            "abc",
+        ),
         bad(
             "answer-switch-unasked",
             "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
