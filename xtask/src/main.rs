@@ -1,8 +1,9 @@
-//! What a developer runs: `cargo xtask test`, `cargo xtask bench`, `cargo xtask tidy`.
+//! What a developer runs: `cargo xtask test`, `conformance`, `bench`, `tidy`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod build;
+mod conformance;
 mod metadata;
 mod process;
 mod setup;
@@ -30,6 +31,8 @@ enum Task {
     Test(test::Args),
     /// Check what no compiler checks: crate boundaries, file heads and sizes, links in the docs, commands in the README
     Tidy,
+    /// Check HTTP/2 with h2spec, against the list of explained misses in docs/conformance.md
+    Conformance,
     /// Compare Tidegate with other proxies, or measure one part of it
     Bench(bench::Args),
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
+        Task::Conformance => conformance::run(),
         Task::Bench(args) => bench::run(&args),
     };
     match outcome {

@@ -35,6 +35,8 @@ enum Group {
     Golden,
     /// Data plane and agent over real sockets with real clients
     Sockets,
+    /// HTTP/2 as h2spec has it
+    Conformance,
 }
 
 impl Group {
@@ -49,6 +51,7 @@ impl Group {
             ],
             Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
+            Self::Conformance => &[Need::Compiler, Need::Cmake, Need::Go],
         }
     }
 }

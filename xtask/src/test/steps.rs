@@ -5,7 +5,8 @@ use anyhow::{Result, bail};
 use super::Group;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
-use crate::tidy;
+use crate::terminal::say;
+use crate::{build, conformance, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -85,6 +86,11 @@ impl Step {
             run: sockets,
         },
         Self {
+            name: "h2spec",
+            group: Group::Conformance,
+            run: h2spec,
+        },
+        Self {
             name: "commands",
             group: Group::Lint,
             run: commands,
@@ -159,6 +165,16 @@ fn golden() -> Result<Outcome> {
 
 fn sockets() -> Result<Outcome> {
     group_of_integration_tests(Group::Sockets)
+}
+
+fn h2spec() -> Result<Outcome> {
+    let report = conformance::check(&build::as_tested()?)?;
+    let output = report.text();
+    say(&output);
+    Ok(Outcome {
+        success: report.agrees(),
+        output,
+    })
 }
 
 fn commands() -> Result<Outcome> {
