@@ -2,7 +2,7 @@
 //!
 //! [`bind`] opens the listening sockets, [`Bound::start`] the workers, a [`Publisher`] puts a
 //! [`Snapshot`](tidegate_model::Snapshot) in force, [`Dataplane::drain`] ends it all without cutting a request short.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accept;
 mod access_log;
@@ -34,7 +34,9 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub use access_log::AccessLog;
-pub use listen::{BindError, BoundAddress, ListenAddress, ListenAddressError, ListenerProtocol};
+pub use listen::{
+    AcceptMode, BindError, BoundAddress, ListenAddress, ListenAddressError, ListenerProtocol,
+};
 pub use publish::Publisher;
 pub use tls::TlsError;
 pub use worker::DrainReport;
@@ -52,6 +54,8 @@ pub struct Settings {
     pub http: Vec<ListenAddress>,
     /// TLS listeners.
     pub https: Vec<ListenAddress>,
+    /// When a new connection is taken from the kernel.
+    pub accept: AcceptMode,
     /// Worker threads. One for each core serves best.
     pub workers: NonZeroUsize,
     /// Access log.
@@ -86,7 +90,12 @@ pub fn bind(settings: Settings) -> Result<Bound, BindError> {
         .map(|address| (ListenerProtocol::Https, *address));
     let mut listeners = Vec::new();
     for (protocol, address) in http.chain(https) {
-        listeners.extend(listen::bind(protocol, address, settings.workers)?);
+        listeners.extend(listen::bind(
+            protocol,
+            address,
+            settings.workers,
+            settings.accept,
+        )?);
     }
     Ok(Bound {
         settings,

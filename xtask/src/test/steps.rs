@@ -3,10 +3,11 @@
 use anyhow::{Result, bail};
 
 use super::Group;
+use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
 use crate::terminal::say;
-use crate::{build, conformance, tidy};
+use crate::{Verdict, build, conformance, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -84,6 +85,11 @@ impl Step {
             name: "sockets",
             group: Group::Sockets,
             run: sockets,
+        },
+        Self {
+            name: "slow peers",
+            group: Group::Sockets,
+            run: slow_peers,
         },
         Self {
             name: "h2spec",
@@ -165,6 +171,14 @@ fn golden() -> Result<Outcome> {
 
 fn sockets() -> Result<Outcome> {
     group_of_integration_tests(Group::Sockets)
+}
+
+fn slow_peers() -> Result<Outcome> {
+    let (verdict, output) = slow::check(&build::as_tested()?)?;
+    Ok(Outcome {
+        success: verdict == Verdict::Pass,
+        output,
+    })
 }
 
 fn h2spec() -> Result<Outcome> {

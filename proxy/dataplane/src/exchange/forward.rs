@@ -10,6 +10,7 @@ use super::side::{BodyError, Client};
 use crate::clock::{Elapsed, Timer};
 use crate::downstream::Downstream;
 use crate::fault::Fault;
+use crate::filter::hop;
 use crate::message::{BodyLength, Name, RequestHead, ResponseHead};
 use crate::upstream::{
     ConnectError, EndpointState, InFlight, Reuse, UpstreamConnection, UpstreamError,
@@ -18,6 +19,8 @@ use crate::upstream::{
 
 /// Endpoints that are tried for one request when they refuse a connection.
 const TRIES: usize = 3;
+/// Heads of class 1xx that an endpoint may send before its final one. The client may be slow to take them.
+const INFORMATIONAL: usize = 64;
 
 /// What a request is forwarded by.
 pub(super) struct Forward<'a> {
@@ -181,15 +184,21 @@ impl Forward<'_> {
         if !client.is_finished() {
             client.send_continue();
         }
+        let mut informational = 0;
         std::future::poll_fn(|cx| {
             if upload.poll(client, to, cx).map_err(Failure::Client)? {
                 timer.set(patience);
             }
             while let Poll::Ready(head) = to.poll_head(cx) {
-                let head = head.map_err(Failure::Upstream)?;
+                let mut head = head.map_err(Failure::Upstream)?;
                 if !head.is_informational() {
                     return Poll::Ready(Ok(head));
                 }
+                informational += 1;
+                if informational > INFORMATIONAL {
+                    return Poll::Ready(Err(Failure::Upstream(UpstreamError::Informational)));
+                }
+                hop::response(&mut head);
                 client.send_informational(&head);
                 timer.set(patience);
             }

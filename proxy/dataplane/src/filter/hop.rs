@@ -51,7 +51,13 @@ pub(crate) fn request(head: &mut RequestHead) -> Option<Vec<u8>> {
         fields.append(Name::Te, b"trailers");
     }
     // h2c by upgrade was retired by RFC 9113 and is a way around a proxy's rules.
-    upgrade.filter(|protocol| !members(protocol).any(|member| member.eq_ignore_ascii_case(b"h2c")))
+    upgrade.filter(|protocols| !members(protocols).any(is_h2c))
+}
+
+/// Whether a protocol, which may have a version behind a slash (RFC 9110 section 7.8), is HTTP/2 in plain text.
+fn is_h2c(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next();
+    name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Takes them out of a response.

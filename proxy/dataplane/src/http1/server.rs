@@ -21,10 +21,12 @@ use crate::tunnel;
 /// What is still read of a body that nobody wants, so that the connection can go on. With more to come it is cheaper to
 /// close.
 const UNWANTED: u64 = 64 * 1024;
-/// How long a connection that ended with an error is kept for the client to read the answer (RFC 9112 section 9.6).
+/// How long a connection that ended before its client did is kept while the client is silent (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(2);
-/// What is read and thrown away meanwhile, in bytes.
-const LINGERING: usize = 1024 * 1024;
+/// How long it is kept for a client that goes on sending; closing takes from it what it has not read of the answer.
+const LINGER_AT_MOST: Duration = Duration::from_secs(30);
+/// What is read and thrown away meanwhile before other tasks get their turn, in bytes.
+const THROWN_AWAY: usize = 1024 * 1024;
 
 /// Serves a connection until either side ends it, a deadline comes, or a drain finds it idle.
 pub(crate) async fn serve(downstream: Rc<Downstream>, transport: Transport) -> End {
@@ -167,7 +169,8 @@ impl Connection {
     /// A request's head is there: what follows is its body, what goes out is its response.
     fn begin(&mut self, head: &RequestHead) {
         self.version = head.version();
-        self.persistent = head.persists();
+        // What follows CONNECT are a tunnel's bytes to its client, and no requests.
+        self.persistent = head.persists() && !head.is_connect();
         self.request = Decoder::new(head.body_length());
         self.expectation = match head.expects_continue() && !self.request.is_done() {
             true => Expectation::Waiting,
@@ -238,22 +241,29 @@ impl Connection {
     /// Ends the sending side and reads what the client still sends: closing on unread bytes would take the answer from
     /// it.
     async fn linger(&mut self) {
-        let timer = self.downstream.worker.clock.timer();
-        timer.set(LINGER);
-        let mut left = LINGERING;
+        let clock = &self.downstream.worker.clock;
+        let (silence, end) = (clock.timer(), clock.timer());
+        silence.set(LINGER);
+        end.set(LINGER_AT_MOST);
         let link = &mut self.link;
         let lingering = std::future::poll_fn(|cx| {
             ready!(link.transport.poll_shutdown(cx))?;
-            loop {
+            let mut left = THROWN_AWAY;
+            while left > 0 {
                 link.input.consume(usize::MAX);
-                match ready!(link.poll_fill(cx))? {
-                    0 => return Poll::Ready(io::Result::Ok(())),
-                    count if count >= left => return Poll::Ready(Ok(())),
-                    count => left -= count,
+                match link.poll_fill(cx)? {
+                    Poll::Ready(0) => return Poll::Ready(io::Result::Ok(())),
+                    Poll::Ready(count) => {
+                        silence.set(LINGER);
+                        left = left.saturating_sub(count);
+                    }
+                    Poll::Pending => return silence.poll_due(cx).map(Ok),
                 }
             }
+            cx.waker().wake_by_ref();
+            Poll::Pending
         });
-        let _ = within(&timer, lingering).await;
+        let _ = within(&end, lingering).await;
     }
 
     /// Whether the connection's sending side ends behind what is with the link.
@@ -288,7 +298,12 @@ impl Search {
 
 impl Source for Connection {
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part<'_>, BodyError>> {
-        self.link.poll_part(cx, &mut self.request)
+        let polled = self.link.poll_part(cx, &mut self.request);
+        if let Poll::Ready(Err(_)) = &polled {
+            // Where the next request would begin is unknown.
+            self.persistent = false;
+        }
+        polled
     }
 
     fn is_finished(&self) -> bool {

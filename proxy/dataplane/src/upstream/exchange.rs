@@ -30,6 +30,8 @@ pub(crate) enum UpstreamError {
     HeadTooLarge,
     #[error("the endpoint sent more than it announced")]
     Excess,
+    #[error("the endpoint sends one informational response after the other")]
+    Informational,
     #[error("{0}")]
     Http2(#[from] h2::Error),
 }

@@ -7,6 +7,7 @@
 
 mod bodies;
 mod drain;
+mod exchanges;
 mod faults;
 mod forwarding;
 mod handshake;

@@ -14,7 +14,7 @@ use tidegate_model::{
 
 use crate::support::*;
 
-fn certificate(name: &str) -> Arc<Certificate> {
+pub(crate) fn certificate(name: &str) -> Arc<Certificate> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let der = made.cert.der().clone();
     Arc::new(Certificate {
@@ -119,7 +119,7 @@ pub(crate) async fn http2_client(
     sender
 }
 
-fn open(
+pub(crate) fn open(
     address: SocketAddr,
     name: &str,
     config: &Arc<ClientConfig>,
