@@ -110,6 +110,7 @@ impl Input {
         transport: &mut Transport,
     ) -> Poll<io::Result<usize>> {
         if self.buffer.len() < SIZE {
+            ready!(transport.poll_readable(cx));
             let mut buffer = lend_input();
             let held = self.bytes();
             let length = held.len();

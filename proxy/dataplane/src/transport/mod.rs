@@ -54,6 +54,14 @@ impl Transport {
         }
     }
 
+    /// Pending when a read would be, as far as can be told without one.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(socket) => socket.poll_readable(cx),
+            Self::Tls(_) => Poll::Ready(()),
+        }
+    }
+
     /// Takes bytes for sending and says how many. TLS takes them encrypted: what the kernel has no room for is kept and
     /// leaves with the next call or with [`Self::poll_flush`], which the caller owes before it waits for an answer.
     pub(crate) fn poll_write(

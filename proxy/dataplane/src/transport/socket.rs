@@ -1,14 +1,15 @@
 //! TCP sockets that the runtime hears of only when they would block.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpStream as Unregistered};
-use std::pin::Pin;
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Type};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream as Registered;
 use tokio::task::coop;
 
@@ -107,18 +108,38 @@ impl Socket {
         }
     }
 
+    /// Pending when a read would be, as far as the runtime knows.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.0 {
+            State::Registered(stream) => stream.poll_read_ready(cx).map(|_| ()),
+            State::Unregistered(_) | State::Lost => Poll::Ready(()),
+        }
+    }
+
     /// Reads what is there, up to the room in `buf`. Nothing read: the peer has ended its side.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = |mut stream: &Unregistered| stream.read(buf.initialize_unfilled());
+        let read = |stream: &Unregistered| receive(stream, buf.initialize_unfilled());
         if let Some(read) = ready!(self.directly(cx, read)) {
             buf.advance(read?);
             return Poll::Ready(Ok(()));
         }
-        Pin::new(self.registered()?).poll_read(cx, buf)
+        let stream = self.registered()?;
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            let room = buf.initialize_unfilled();
+            let size = room.len();
+            match attempt(stream, Interest::READABLE, size, || receive(&*stream, room)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => {
+                    buf.advance(read?);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
     }
 
     /// Sends what the kernel has room for.
@@ -127,10 +148,7 @@ impl Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some(sent) = ready!(self.directly(cx, |mut stream| stream.write(bytes))) {
-            return Poll::Ready(sent);
-        }
-        Pin::new(self.registered()?).poll_write(cx, bytes)
+        self.poll_send(cx, bytes, SendFlags::NOSIGNAL)
     }
 
     /// Sends what the kernel has room for, in one segment with the FIN that is to follow at once.
@@ -139,18 +157,25 @@ impl Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let send = |socket: SockRef<'_>| {
-            socket.send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
-        };
-        if let Some(sent) = ready!(self.directly(cx, |stream| send(stream.into()))) {
+        self.poll_send(cx, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(sent) = ready!(self.directly(cx, |stream| send(stream, bytes, flags))) {
             return Poll::Ready(sent);
         }
         let stream = self.registered()?;
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            match stream.try_io(Interest::WRITABLE, || send((&*stream).into())) {
+            let send = || send(&*stream, bytes, flags);
+            match attempt(stream, Interest::WRITABLE, bytes.len(), send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                sent => return Poll::Ready(sent),
             }
         }
     }
@@ -178,4 +203,34 @@ impl Socket {
             ended => ended,
         }
     }
+}
+
+/// A system call on a socket that the runtime has found ready. One that moves less than was asked for has used the
+/// readiness up: the next one waits for the kernel's word instead of asking in vain.
+fn attempt(
+    stream: &Registered,
+    interest: Interest,
+    asked: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut moved = None;
+    let outcome = stream.try_io(interest, || match call() {
+        Ok(count) if (1..asked).contains(&count) => {
+            moved = Some(count);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        outcome => outcome,
+    });
+    moved.map_or(outcome, Ok)
+}
+
+// Straight to the kernel: the C library's functions are points where a thread could be cancelled, and pay for it.
+
+fn receive(socket: impl AsFd, room: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(socket, room, RecvFlags::empty())?;
+    Ok(count)
+}
+
+fn send(socket: impl AsFd, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, flags)?)
 }
