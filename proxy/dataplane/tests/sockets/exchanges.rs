@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidegate_model::Protocol;
 
 use crate::support::*;
+use crate::tls::{client_config, open};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const MEGABYTE: usize = 1024 * 1024;
@@ -340,6 +341,26 @@ fn a_large_body_that_nobody_wants_ends_the_connection_in_good_order() {
         drop(client);
         let _ = sending.join().unwrap();
     }
+}
+
+#[test]
+fn a_large_body_that_nobody_wants_ends_a_tls_connection_in_good_order() {
+    let backend = Backend::saying("x");
+    let gate = only_x_to(&backend);
+    let config = client_config(Arc::default(), &[b"http/1.1"]);
+    let mut stream = open(gate.https, "a.example", &config);
+    let length = 8 * MEGABYTE;
+    write!(
+        stream,
+        "POST /none HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n"
+    )
+    .unwrap();
+    // This client reads nothing before it has sent everything.
+    stream.write_all(&vec![b'u'; length]).unwrap();
+    let mut answer = String::new();
+    // Fails without `close_notify`.
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
 }
 
 #[test]
