@@ -317,6 +317,10 @@ impl Source for Connection {
         polled
     }
 
+    fn release(&mut self) {
+        self.link.input.release();
+    }
+
     fn is_finished(&self) -> bool {
         self.request.is_done()
     }
