@@ -12,6 +12,7 @@ mod faults;
 mod forwarding;
 mod handshake;
 mod hostile;
+mod patience;
 mod protocols;
 mod support;
 mod tls;
