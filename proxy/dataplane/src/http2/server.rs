@@ -15,6 +15,7 @@ use super::{CONNECTION_WINDOW, HEAD, SEND_BUFFER, STREAM_WINDOW, STREAMS};
 use crate::clock::Timer;
 use crate::downstream::{Downstream, End};
 use crate::exchange;
+use crate::exchange::side::Client;
 use crate::message::{Rejection, RequestHead};
 use crate::transport::Transport;
 
@@ -99,6 +100,11 @@ async fn answer(
     head: Result<RequestHead, Rejection>,
     mut stream: ServerStream,
 ) {
+    let is_gone = |cx: &mut Context<'_>| Poll::Ready(stream.poll_gone(cx).is_ready());
+    if std::future::poll_fn(is_gone).await {
+        // Given up before it was looked at: no endpoint is asked.
+        return;
+    }
     match head {
         Ok(head) => exchange::exchange(&downstream, head, &mut stream).await,
         Err(rejection) => exchange::refuse(&downstream, rejection, &mut stream).await,

@@ -12,6 +12,8 @@ mod faults;
 mod forwarding;
 mod handshake;
 mod hostile;
+mod http2;
+mod http2_hostile;
 mod patience;
 mod protocols;
 mod support;
