@@ -14,6 +14,7 @@ mod handshake;
 mod hostile;
 mod http2;
 mod http2_hostile;
+mod patience;
 mod protocols;
 mod support;
 mod tls;
