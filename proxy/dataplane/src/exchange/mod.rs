@@ -20,7 +20,9 @@ use crate::fault::Fault;
 use crate::filter::{forwarded, hop, redirect};
 use crate::http1::Link;
 use crate::listen::ListenerProtocol;
-use crate::message::{BodyLength, Name, Rejection, RequestHead, RequestKind, ResponseHead};
+use crate::message::{
+    BodyLength, Name, Rejection, RequestHead, RequestKind, ResponseHead, members,
+};
 use crate::upstream::InFlight;
 use forward::{Answer, Forward};
 use side::{BodyError, Client};
@@ -134,19 +136,26 @@ async fn serve<C: Client>(
     let mut answer = forward.send(head, client).await?;
     completion.endpoint(answer.in_flight.endpoint().address);
     if answer.head.status() == 101 {
-        let protocol = upgrade.ok_or(Fault::InvalidResponse)?;
-        let agreed = answer
-            .head
-            .fields()
-            .first(Name::Upgrade)
-            .map(<[u8]>::to_vec);
-        hop::response(&mut answer.head);
-        let fields = answer.head.fields_mut();
-        fields.append(Name::Connection, b"upgrade");
-        fields.append(Name::Upgrade, &agreed.unwrap_or(protocol));
+        let asked = upgrade.ok_or(Fault::InvalidResponse)?;
+        agree(&mut answer.head, &asked)?;
         return Ok(Served::Switched(answer));
     }
     Ok(Served::Relayed(answer))
+}
+
+/// Readies the head of a switch: an endpoint switches only to what it was asked for (RFC 9110 section 7.8).
+fn agree(head: &mut ResponseHead, asked: &[u8]) -> Result<(), Fault> {
+    let agreed = head.fields().first(Name::Upgrade).map(<[u8]>::to_vec);
+    let agreed = agreed.unwrap_or_else(|| asked.to_vec());
+    let was_asked =
+        |protocol: &[u8]| members(asked).any(|asked| asked.eq_ignore_ascii_case(protocol));
+    if !members(&agreed).all(was_asked) {
+        return Err(Fault::InvalidResponse);
+    }
+    hop::response(head);
+    head.fields_mut().append(Name::Connection, b"upgrade");
+    head.fields_mut().append(Name::Upgrade, &agreed);
+    Ok(())
 }
 
 /// Passes an endpoint's answer on.

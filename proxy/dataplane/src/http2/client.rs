@@ -68,6 +68,11 @@ impl Connection {
             && self.state.streams.get() < self.sender.current_max_send_streams()
     }
 
+    /// Whether it carries nothing now.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state.streams.get() == 0
+    }
+
     /// Sends the head of a request.
     ///
     /// # Errors

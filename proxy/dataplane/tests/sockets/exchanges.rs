@@ -266,3 +266,14 @@ fn a_response_until_close_is_chunked_for_http11_and_keeps_the_connection() {
     assert_eq!(response.field("transfer-encoding"), None);
     assert_eq!(response.text(), "until the end");
 }
+
+#[test]
+fn a_switch_to_another_protocol_than_was_asked_for_is_no_answer() {
+    let backend = Backend::http(|_, _| {
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n"
+            .to_owned()
+    });
+    let gate = Gate::start(everything_to(backend.address));
+    let asked = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(gate.ask(asked).status(), 502);
+}
