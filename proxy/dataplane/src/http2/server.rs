@@ -16,6 +16,7 @@ use crate::clock::Timer;
 use crate::downstream::{Downstream, End};
 use crate::exchange;
 use crate::exchange::side::Client;
+use crate::fault::Fault;
 use crate::message::{Rejection, RequestHead};
 use crate::transport::Transport;
 
@@ -105,9 +106,13 @@ async fn answer(
         // Given up before it was looked at: no endpoint is asked.
         return;
     }
+    let timer = downstream.worker.clock.timer();
     match head {
-        Ok(head) => exchange::exchange(&downstream, head, &mut stream).await,
-        Err(rejection) => exchange::refuse(&downstream, rejection, &mut stream).await,
+        Ok(head) => exchange::exchange(&downstream, head, &mut stream, &timer).await,
+        Err(rejection) => {
+            let fault = Fault::Rejected(rejection);
+            exchange::refuse(&downstream, fault, &mut stream, &timer).await
+        }
     };
 }
 

@@ -16,6 +16,12 @@ pub(crate) use handshake::{TlsAcceptor, connect_tls, note_server_name};
 pub(crate) use socket::Socket;
 pub(crate) use tls::TlsStream;
 
+/// Where bytes are read into.
+pub(crate) trait Room {
+    /// What there is room for now.
+    fn room(&mut self) -> &mut [u8];
+}
+
 /// A stream of bytes, both ways.
 ///
 /// What one task polls is woken by that task's waker only: reading and writing of one stream belong to one task.
@@ -54,11 +60,15 @@ impl Transport {
         }
     }
 
-    /// Pending when a read would be, as far as can be told without one.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Like [`Self::poll_read`], into room that is asked for only when there is something to read.
+    pub(crate) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut impl Room,
+    ) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(socket) => socket.poll_readable(cx),
-            Self::Tls(_) => Poll::Ready(()),
+            Self::Plain(socket) => socket.poll_read_into(cx, into),
+            Self::Tls(_) => self.poll_read(cx, into.room()),
         }
     }
 

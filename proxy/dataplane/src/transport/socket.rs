@@ -13,6 +13,8 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream as Registered;
 use tokio::task::coop;
 
+use super::Room;
+
 /// A socket that is given to the runtime's poll when something would block, and not before.
 ///
 /// An accepted socket usually has its request waiting; a connection that ends with the response to it never needs the
@@ -108,36 +110,34 @@ impl Socket {
         }
     }
 
-    /// Pending when a read would be, as far as the runtime knows.
-    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.0 {
-            State::Registered(stream) => stream.poll_read_ready(cx).map(|_| ()),
-            State::Unregistered(_) | State::Lost => Poll::Ready(()),
-        }
-    }
-
     /// Reads what is there, up to the room in `buf`. Nothing read: the peer has ended its side.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = |stream: &Unregistered| receive(stream, buf.initialize_unfilled());
-        if let Some(read) = ready!(self.directly(cx, read)) {
-            buf.advance(read?);
-            return Poll::Ready(Ok(()));
+        let count = ready!(self.poll_read_into(cx, &mut Unfilled(buf)))?;
+        buf.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what is there, up to the room that there is, and says how much. 0: the peer has ended its side.
+    pub(super) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut impl Room,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(read) = ready!(self.directly(cx, |stream| receive(stream, into.room()))) {
+            return Poll::Ready(read);
         }
         let stream = self.registered()?;
         loop {
             ready!(stream.poll_read_ready(cx))?;
-            let room = buf.initialize_unfilled();
+            let room = into.room();
             let size = room.len();
             match attempt(stream, Interest::READABLE, size, || receive(&*stream, room)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => {
-                    buf.advance(read?);
-                    return Poll::Ready(Ok(()));
-                }
+                read => return Poll::Ready(read),
             }
         }
     }
@@ -202,6 +202,15 @@ impl Socket {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             ended => ended,
         }
+    }
+}
+
+/// The rest of a buffer.
+struct Unfilled<'a, 'b>(&'a mut ReadBuf<'b>);
+
+impl Room for Unfilled<'_, '_> {
+    fn room(&mut self) -> &mut [u8] {
+        self.0.initialize_unfilled()
     }
 }
 
