@@ -24,6 +24,8 @@ fuzz_target!(|input: &[u8]| {
     };
     let listener = match listener {
         b't' => Listener::Https,
+        b'1' => Listener::Http1OverTls,
+        b'2' => Listener::Http2OverTls,
         _ => Listener::Http,
     };
     let (bytes, answer) = split(rest);
