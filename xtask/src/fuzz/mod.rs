@@ -317,7 +317,11 @@ fn watch(command: &mut Command) -> Result<Progress> {
             }
         }
     }
-    progress.success = child.wait()?.success();
+    let status = child.wait()?;
+    if !status.success() {
+        say(format_args!("  ended with {status}"));
+    }
+    progress.success = status.success();
     Ok(progress)
 }
 
