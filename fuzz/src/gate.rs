@@ -107,6 +107,7 @@ impl Gate {
         let bound = tidegate_dataplane::bind(Settings {
             http: vec![any_port],
             https: vec![any_port],
+            accept: tidegate_dataplane::AcceptMode::default(),
             workers: NonZeroUsize::MIN,
             access_log: AccessLog::Off,
             max_connections: NonZeroUsize::new(1000).unwrap_or(NonZeroUsize::MIN),

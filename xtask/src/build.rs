@@ -1,6 +1,6 @@
 //! Building the proxy and finding the program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::metadata::Metadata;
 use crate::process;
+use crate::terminal::say;
 
 /// The crate, and the program that it makes.
 const PROXY: &str = "tidegate";
@@ -32,8 +33,21 @@ struct Profile {
 }
 
 /// Builds the proxy as users do.
-pub(crate) fn release() -> Result<PathBuf> {
+fn release() -> Result<PathBuf> {
     program(&["build", "--release", "--package", PROXY])
+}
+
+/// The program that is named, or the one that is built now.
+pub(crate) fn release_or(program: Option<&Path>) -> Result<PathBuf> {
+    match program {
+        Some(program) => program
+            .canonicalize()
+            .with_context(|| format!("cannot use {}", program.display())),
+        None => {
+            say("building tidegate");
+            release()
+        }
+    }
 }
 
 /// Builds the proxy as its integration tests have it, so that nothing is compiled only for this;

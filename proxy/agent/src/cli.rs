@@ -8,7 +8,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tidegate_controller::translate::{Selector, ServicePort};
-use tidegate_dataplane::AccessLog;
+use tidegate_dataplane::{AcceptMode, AccessLog};
 use tidegate_model::NamespacedName;
 
 use crate::settings::{self, Listen, LogFormat};
@@ -150,6 +150,11 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "N", env = "TIDEGATE_MAX_CONNECTIONS")]
     pub(crate) max_connections: Option<NonZeroUsize>,
 
+    /// When a new connection is taken from the kernel: with the client's first bytes, at most a second later, or at once
+    /// [default: on-data]
+    #[arg(long, value_name = "WHEN", env = "TIDEGATE_ACCEPT")]
+    pub(crate) accept: Option<AcceptFlag>,
+
     /// Settings file (YAML)
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -258,6 +263,24 @@ pub(crate) enum OutputFormat {
     Text,
     /// One object with routes, upstreams, certificates and problems
     Json,
+}
+
+/// When a new connection is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AcceptFlag {
+    /// With the client's first bytes
+    OnData,
+    /// As soon as it is connected
+    OnConnect,
+}
+
+impl From<AcceptFlag> for AcceptMode {
+    fn from(flag: AcceptFlag) -> Self {
+        match flag {
+            AcceptFlag::OnData => Self::OnData,
+            AcceptFlag::OnConnect => Self::OnConnect,
+        }
+    }
 }
 
 /// The access log, as a flag.

@@ -1,4 +1,6 @@
 //! CPU time of translating one change among 10,000 Ingresses: `cargo bench -p tidegate-controller --bench incremental`.
+//!
+//! With `-- --figures` it says only what `cargo xtask bench scale` wants of it, in lines `figure: NAME = VALUE UNIT`.
 #![allow(clippy::print_stdout, reason = "the table is the outcome")]
 #![allow(clippy::expect_used, reason = "a bench ends at the first surprise")]
 
@@ -11,6 +13,8 @@ use tidegate_controller::{Change, Object, Settings, Translator};
 use tidegate_model::UnixTime;
 
 const INGRESSES: usize = 10_000;
+/// Ingresses of the figures, with ten routes each.
+const SCALE: [usize; 4] = [1, 100, 1_000, 10_000];
 const ROUNDS: usize = 100;
 const NOW: UnixTime = UnixTime(1_900_000_000);
 
@@ -19,11 +23,35 @@ const NOW: UnixTime = UnixTime(1_900_000_000);
 enum Hosts {
     /// One each, with TLS by a Secret of its own.
     Own,
+    /// One each, without TLS.
+    Plain,
     /// All of them name the same, each with a path of its own.
     Shared,
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--figures") {
+        figures();
+    } else {
+        table_of_all();
+    }
+}
+
+fn figures() {
+    let certificate = certificate();
+    let most = SCALE.into_iter().max().unwrap_or_default();
+    let sizes = SCALE.map(|ingresses| (Hosts::Plain, "without", ingresses));
+    for (hosts, tls, ingresses) in sizes.into_iter().chain([(Hosts::Own, "with", most)]) {
+        let mut translator = translator(hosts, ingresses, &certificate);
+        let times = measure(&mut translator, ingresses, |number, round| {
+            vec![ingress(hosts, number, round)]
+        });
+        let median = times[ROUNDS / 2].as_secs_f64() * 1e6;
+        println!("figure: translate {tls} TLS {ingresses} = {median:.1} µs");
+    }
+}
+
+fn table_of_all() {
     println!("CPU time of one change among {INGRESSES} Ingresses, thread time, {ROUNDS} rounds");
     println!("{:<44} {:>10} {:>10}", "change", "median", "worst");
     let certificates = [certificate(), certificate()];
@@ -64,10 +92,20 @@ fn main() {
     );
 }
 
-/// A translator that knows all objects.
+/// A translator that knows all objects, with the time that it took.
 fn start(hosts: Hosts, certificate: &(String, String)) -> Translator {
     let before = thread_time();
-    let objects = (0..INGRESSES).flat_map(|number| {
+    let translator = translator(hosts, INGRESSES, certificate);
+    println!(
+        "(all objects made and translated at first: {:.0?})",
+        thread_time() - before
+    );
+    translator
+}
+
+/// A translator that knows all objects.
+fn translator(hosts: Hosts, ingresses: usize, certificate: &(String, String)) -> Translator {
+    let objects = (0..ingresses).flat_map(|number| {
         [
             ingress(hosts, number, 0),
             service(number),
@@ -77,21 +115,31 @@ fn start(hosts: Hosts, certificate: &(String, String)) -> Translator {
     });
     let mut translator = Translator::new(Settings::default());
     let translation = translator.apply(objects, NOW);
-    assert_eq!(translation.statuses.len(), INGRESSES);
+    assert_eq!(translation.statuses.len(), ingresses);
     assert_eq!(translation.problems, []);
-    println!(
-        "(all objects made and translated at first: {:.0?})",
-        thread_time() - before
-    );
     translator
 }
 
-/// Measures a change to another Ingress in every round, while the translation before is still in force.
 fn row(what: &str, translator: &mut Translator, change: impl Fn(usize, usize) -> Vec<Change>) {
+    let times = measure(translator, INGRESSES, change);
+    println!(
+        "{what:<44} {:>10.2?} {:>10.2?}",
+        times[ROUNDS / 2],
+        times[ROUNDS - 1]
+    );
+}
+
+/// Measures a change to another Ingress in every round, while the translation before is still in force. The times are
+/// sorted.
+fn measure(
+    translator: &mut Translator,
+    ingresses: usize,
+    change: impl Fn(usize, usize) -> Vec<Change>,
+) -> Vec<Duration> {
     let mut in_force = translator.apply([], NOW);
     let mut times: Vec<Duration> = (1..=ROUNDS)
         .map(|round| {
-            let changes = change(round * 7919 % INGRESSES, round);
+            let changes = change(round * 7919 % ingresses, round);
             let before = thread_time();
             // The translation before is dropped within the measured time: its parts have to be freed too.
             in_force = translator.apply(changes, NOW);
@@ -100,11 +148,7 @@ fn row(what: &str, translator: &mut Translator, change: impl Fn(usize, usize) ->
         .collect();
     assert_eq!(in_force.problems, []);
     times.sort();
-    println!(
-        "{what:<44} {:>10.2?} {:>10.2?}",
-        times[ROUNDS / 2],
-        times[ROUNDS - 1]
-    );
+    times
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> Arc<T> {
@@ -115,12 +159,12 @@ fn typed<T: DeserializeOwned>(value: Value) -> Arc<T> {
 fn ingress(hosts: Hosts, number: usize, round: usize) -> Change {
     let name = format!("web-{number}");
     let host = match hosts {
-        Hosts::Own => format!("{name}.example.com"),
+        Hosts::Own | Hosts::Plain => format!("{name}.example.com"),
         Hosts::Shared => "shared.example.com".to_owned(),
     };
     let backend = json!({"service": {"name": name, "port": {"number": 80}}});
     let count = match hosts {
-        Hosts::Own => 10,
+        Hosts::Own | Hosts::Plain => 10,
         Hosts::Shared => 1,
     };
     let paths: Vec<_> = (0..count)

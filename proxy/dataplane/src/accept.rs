@@ -1,16 +1,17 @@
 //! Accepting connections and giving each a task of its own.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::net::SocketFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use crate::clock::within;
-use crate::downstream::{Downstream, End, Engine, ListenerFacts};
+use crate::downstream::{Downstream, End, ListenerFacts};
 use crate::listen::ListenerProtocol;
+use crate::transport::{Socket, Transport};
 use crate::worker::Worker;
 use crate::{http1, http2};
 
@@ -21,7 +22,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Acceptor {
     worker: Rc<Worker>,
     facts: Rc<ListenerFacts>,
-    socket: TcpListener,
+    socket: AsyncFd<TcpListener>,
 }
 
 /// Counts a connection for as long as it lives, a panic of its task included.
@@ -34,12 +35,22 @@ impl Drop for Open {
 }
 
 impl Acceptor {
-    pub(crate) fn new(worker: Rc<Worker>, facts: ListenerFacts, socket: TcpListener) -> Self {
-        Self {
+    /// # Errors
+    /// The runtime does not take the socket.
+    #[expect(
+        deprecated,
+        reason = "its replacement is unsafe for the sake of types whose descriptor changes; a listener's does not"
+    )]
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        facts: ListenerFacts,
+        socket: TcpListener,
+    ) -> io::Result<Self> {
+        Ok(Self {
             worker,
             facts: Rc::new(facts),
-            socket,
-        }
+            socket: AsyncFd::new(socket)?,
+        })
     }
 
     /// Accepts until the future is dropped.
@@ -49,8 +60,8 @@ impl Acceptor {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
-            match self.socket.accept().await {
-                Ok((stream, peer)) => self.begin(stream, peer),
+            match self.accept().await {
+                Ok((socket, peer)) => self.begin(socket, peer),
                 Err(error) => {
                     self.worker.metrics.accept_failures.add(1);
                     if !is_of_one_connection(&error) {
@@ -62,34 +73,42 @@ impl Acceptor {
         }
     }
 
+    /// The next connection, which the runtime does not know yet.
+    async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        self.socket.async_io(Interest::READABLE, accept).await
+    }
+
     /// Accepts what is waiting already, then closes the socket: whoever was let into the queue is served.
     pub(crate) fn finish(&self) {
-        let socket = SockRef::from(&self.socket);
-        while let Ok((stream, peer)) = socket.accept() {
-            let ready = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream.into()));
-            if let (Ok(stream), Some(peer)) = (ready, peer.as_socket()) {
-                self.begin(stream, peer);
-            }
+        while let Ok((socket, peer)) = accept(self.socket.get_ref()) {
+            self.begin(socket, peer);
         }
     }
 
-    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+    fn begin(&self, socket: Socket, peer: SocketAddr) {
         self.worker.opened();
         let open = Open(self.worker.clone());
         let facts = self.facts.clone();
         match facts.protocol {
             ListenerProtocol::Http => {
                 self.worker.metrics.accepted_http.add(1);
-                tokio::task::spawn_local(plain(open, facts, stream, peer));
+                tokio::task::spawn_local(plain(open, facts, socket, peer));
             }
             ListenerProtocol::Https => {
                 self.worker.metrics.accepted_https.add(1);
-                tokio::task::spawn_local(encrypted(open, facts, stream, peer));
+                tokio::task::spawn_local(encrypted(open, facts, socket, peer));
             }
         }
     }
+}
+
+fn accept(listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+    // One system call gives a socket that does not block.
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer) = rustix::net::acceptfrom_with(listener, flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or(io::Error::from(io::ErrorKind::ConnectionAborted))?;
+    Ok((Socket::accepted(TcpStream::from(socket)), peer))
 }
 
 /// Errors of a connection that was gone before it was accepted; the next one may be well.
@@ -103,36 +122,38 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-async fn plain(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
-    let downstream = Downstream::new(open.0.clone(), facts, peer, Engine::Http1);
-    let end = http1::serve(downstream.clone(), stream).await;
+async fn plain(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
+    let downstream = Downstream::new(open.0.clone(), facts, peer, None);
+    let end = http1::serve(downstream.clone(), Transport::Plain(socket)).await;
     finish(&downstream, end);
 }
 
-async fn encrypted(open: Open, facts: Rc<ListenerFacts>, stream: TcpStream, peer: SocketAddr) {
+async fn encrypted(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
     let worker = &open.0;
-    let shaken = {
-        let timer = worker.clock.timer();
-        timer.set(worker.timeouts().handshake);
-        within(&timer, worker.tls.accept(stream)).await
+    let limit = worker.timeouts().handshake;
+    let stream = match Box::pin(worker.tls.accept(socket, limit)).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "no TLS session");
+            return worker.metrics.handshakes_failed.add(1);
+        }
     };
-    let Ok(Ok(stream)) = shaken else {
-        worker.metrics.handshakes_failed.add(1);
-        return;
-    };
-    let session = stream.get_ref().1;
-    match session.handshake_kind() {
+    match stream.handshake_kind() {
         Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
         _ => worker.metrics.handshakes_full.add(1),
     }
-    let engine = match session.alpn_protocol() {
-        Some(b"h2") => Engine::Http2,
-        _ => Engine::Http1,
-    };
-    let downstream = Downstream::new(worker.clone(), facts, peer, engine);
-    let end = match engine {
-        Engine::Http1 => http1::serve(downstream.clone(), stream).await,
-        Engine::Http2 => http2::serve(downstream.clone(), stream).await,
+    let http2 = stream.alpn_protocol() == Some(b"h2");
+    let downstream = Downstream::new(
+        worker.clone(),
+        facts,
+        peer,
+        stream.server_name().map(Box::from),
+    );
+    let transport = Transport::Tls(stream);
+    let end = if http2 {
+        http2::serve(downstream.clone(), transport).await
+    } else {
+        http1::serve(downstream.clone(), transport).await
     };
     finish(&downstream, end);
 }
@@ -141,6 +162,4 @@ fn finish(downstream: &Downstream, end: End) {
     if end == End::TimedOut {
         downstream.worker.metrics.timed_out.add(1);
     }
-    // A tunnel that was never begun holds its own connection: let go of it.
-    drop(downstream.take_tunnel());
 }

@@ -3,22 +3,22 @@
 //! Workers gather lines and hand them over in blocks; a thread of its own writes them. A reader that is too slow costs
 //! lines, which are counted, never requests.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-use tidegate_model::RouteLabels;
+use serde::{Serialize, Serializer};
+use tidegate_model::{NamespacedName, RouteLabels};
 use tokio::sync::oneshot;
 
 use crate::downstream::Downstream;
 use crate::fault::Fault;
-use crate::head::{Fields, RequestHead, Value, name};
+use crate::listen::ListenerProtocol;
+use crate::message::{Name, RequestHead};
 use crate::metrics::WorkerMetrics;
 
 /// What to log of each request.
@@ -69,66 +69,100 @@ struct Block {
     lines: u64,
 }
 
-/// What is known of an exchange at its start, kept for its line.
-pub(crate) struct Record {
-    downstream: Rc<Downstream>,
-    method: String,
-    host: String,
-    target: String,
-    version: &'static str,
-    user_agent: Option<Value>,
-    time: jiff::Timestamp,
-    pub(crate) route: Option<Arc<RouteLabels>>,
+/// An exchange that is over, as its line tells it; docs/operations.md describes the fields.
+pub(crate) struct Line<'a> {
+    pub(crate) downstream: &'a Downstream,
+    pub(crate) head: &'a RequestHead,
+    pub(crate) route: Option<&'a RouteLabels>,
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) fault: Option<Fault>,
+    pub(crate) status: u16,
+    pub(crate) bytes: u64,
+    pub(crate) elapsed: Duration,
+    pub(crate) complete: bool,
 }
 
-impl Record {
-    pub(crate) fn new(downstream: &Rc<Downstream>, head: &RequestHead) -> Self {
-        let host = head
-            .first(&name::HOST)
-            .map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
-        Self {
-            downstream: downstream.clone(),
-            method: head.method().to_owned(),
-            host: host
-                .or_else(|| head.authority().map(str::to_owned))
-                .unwrap_or_default(),
-            target: head.path_and_query().to_owned(),
-            version: head.version().as_str(),
-            user_agent: head.first(&name::USER_AGENT).cloned(),
-            time: jiff::Timestamp::now(),
-            route: None,
-            endpoint: None,
-            fault: None,
-        }
-    }
-}
-
-/// A line of the log; docs/operations.md describes the fields.
+/// A line in the order of its fields, without a copy of what it tells.
 #[derive(Serialize)]
-struct Line<'a> {
-    time: String,
+struct Text<'a> {
+    #[serde(serialize_with = "display")]
+    time: Milliseconds,
+    #[serde(serialize_with = "display")]
     client: SocketAddr,
-    listener: String,
+    #[serde(serialize_with = "display")]
+    listener: ListenerProtocol,
     method: &'a str,
     host: &'a str,
     target: &'a str,
     protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "lossy")]
+    user_agent: Option<&'a [u8]>,
     status: u16,
     bytes: u64,
     seconds: f64,
     complete: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ingress: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "displayed")]
+    ingress: Option<&'a NamespacedName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "displayed")]
     endpoint: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+}
+
+impl<'a> From<&Line<'a>> for Text<'a> {
+    fn from(line: &Line<'a>) -> Self {
+        let began = SystemTime::now().checked_sub(line.elapsed);
+        Self {
+            time: Milliseconds(began.unwrap_or(SystemTime::UNIX_EPOCH)),
+            client: line.downstream.peer,
+            listener: line.downstream.listener.protocol,
+            method: line.head.method(),
+            host: line.head.authority().unwrap_or_default(),
+            target: line.head.received_target(),
+            protocol: line.head.version().as_str(),
+            user_agent: line.head.fields().first(Name::UserAgent),
+            status: line.status,
+            bytes: line.bytes,
+            seconds: line.elapsed.as_secs_f64(),
+            complete: line.complete,
+            ingress: line.route.and_then(|route| route.ingress.as_ref()),
+            service: line.route.map(|route| route.service.as_str()),
+            endpoint: line.endpoint,
+            reason: line.fault.map(Fault::reason),
+        }
+    }
+}
+
+/// A time in RFC 3339 with three digits of a second.
+struct Milliseconds(SystemTime);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::try_from(self.0) {
+            Ok(time) => write!(f, "{time:.3}"),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn displayed<S: Serializer>(
+    value: &Option<impl fmt::Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn lossy<S: Serializer>(value: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(value.unwrap_or_default()))
 }
 
 impl LogWriter {
@@ -141,38 +175,8 @@ impl LogWriter {
     }
 
     /// Adds a line.
-    pub(crate) fn write(
-        &self,
-        record: &Record,
-        status: u16,
-        bytes: u64,
-        elapsed: Duration,
-        complete: bool,
-    ) {
-        let line = Line {
-            time: format!("{:.3}", record.time),
-            client: record.downstream.peer,
-            listener: record.downstream.listener.protocol.to_string(),
-            method: &record.method,
-            host: &record.host,
-            target: &record.target,
-            protocol: record.version,
-            user_agent: record
-                .user_agent
-                .as_ref()
-                .map(|agent| String::from_utf8_lossy(agent.as_bytes())),
-            status,
-            bytes,
-            seconds: elapsed.as_secs_f64(),
-            complete,
-            ingress: record
-                .route
-                .as_ref()
-                .and_then(|route| Some(route.ingress.as_ref()?.to_string())),
-            service: record.route.as_ref().map(|route| route.service.as_str()),
-            endpoint: record.endpoint,
-            reason: record.fault.map(Fault::reason),
-        };
+    pub(crate) fn write(&self, line: &Line<'_>) {
+        let line = Text::from(line);
         let full = {
             let mut gathered = self.gathered.borrow_mut();
             if serde_json::to_writer(&mut gathered.bytes, &line).is_ok() {

@@ -20,7 +20,12 @@ pub(crate) struct Clock {
     /// Ticks since the start.
     now: Cell<u64>,
     entries: RefCell<Slab<Entry>>,
+    /// The date as HTTP has it, and the tick up to which it holds.
+    date: Cell<([u8; DATE], u64)>,
 }
+
+/// Length of a date in HTTP (RFC 9110 section 5.6.7).
+const DATE: usize = 29;
 
 /// A tick that never comes.
 const NEVER: u64 = u64::MAX;
@@ -36,12 +41,24 @@ impl Clock {
             started: Instant::now(),
             now: Cell::new(0),
             entries: RefCell::default(),
+            date: Cell::new((date_now(), 0)),
         })
     }
 
     /// Ticks since the worker's start, as of the last pass.
     pub(crate) fn now(&self) -> u64 {
         self.now.get()
+    }
+
+    /// The date for a `Date` field, at most a second old.
+    pub(crate) fn date(&self) -> [u8; DATE] {
+        let (date, until) = self.date.get();
+        if self.now.get() < until {
+            return date;
+        }
+        let date = date_now();
+        self.date.set((date, self.now.get() + 5));
+        date
     }
 
     /// Looks at every deadline and wakes the tasks of those that have come.
@@ -79,6 +96,15 @@ impl Clock {
             key,
         }
     }
+}
+
+fn date_now() -> [u8; DATE] {
+    let text = httpdate::fmt_http_date(std::time::SystemTime::now());
+    let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    if text.len() == DATE {
+        date.copy_from_slice(text.as_bytes());
+    }
+    date
 }
 
 /// Whole ticks in a duration.

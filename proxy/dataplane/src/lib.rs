@@ -2,11 +2,11 @@
 //!
 //! [`bind`] opens the listening sockets, [`Bound::start`] the workers, a [`Publisher`] puts a
 //! [`Snapshot`](tidegate_model::Snapshot) in force, [`Dataplane::drain`] ends it all without cutting a request short.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accept;
 mod access_log;
-mod body;
+mod buffer;
 mod clock;
 mod downstream;
 mod exchange;
@@ -15,7 +15,6 @@ mod filter;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-mod head;
 mod http1;
 mod http2;
 mod listen;
@@ -23,6 +22,7 @@ mod message;
 mod metrics;
 mod publish;
 mod tls;
+mod transport;
 mod tunnel;
 mod upstream;
 mod worker;
@@ -37,7 +37,9 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 pub use access_log::AccessLog;
-pub use listen::{BindError, BoundAddress, ListenAddress, ListenAddressError, ListenerProtocol};
+pub use listen::{
+    AcceptMode, BindError, BoundAddress, ListenAddress, ListenAddressError, ListenerProtocol,
+};
 pub use publish::Publisher;
 pub use tls::TlsError;
 pub use worker::DrainReport;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub http: Vec<ListenAddress>,
     /// TLS listeners.
     pub https: Vec<ListenAddress>,
+    /// When a new connection is taken from the kernel.
+    pub accept: AcceptMode,
     /// Worker threads. One for each core serves best.
     pub workers: NonZeroUsize,
     /// Access log.
@@ -89,7 +93,12 @@ pub fn bind(settings: Settings) -> Result<Bound, BindError> {
         .map(|address| (ListenerProtocol::Https, *address));
     let mut listeners = Vec::new();
     for (protocol, address) in http.chain(https) {
-        listeners.extend(listen::bind(protocol, address, settings.workers)?);
+        listeners.extend(listen::bind(
+            protocol,
+            address,
+            settings.workers,
+            settings.accept,
+        )?);
     }
     Ok(Bound {
         settings,
@@ -146,7 +155,7 @@ impl Bound {
                 listeners: listeners.collect(),
                 published: publisher.subscribe(),
                 orders: orders.subscribe(),
-                tls: sessions.server(resolver.clone())?.into(),
+                tls: sessions.server(resolver.clone())?,
                 resolver,
                 upstream_tls: upstream_tls.clone(),
                 access_log: log.clone().map(|log| LogWriter::new(log, figures.clone())),

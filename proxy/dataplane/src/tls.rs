@@ -14,6 +14,8 @@ use rustls::{CipherSuite, ServerConfig};
 use thiserror::Error;
 use tidegate_model::{Certificate, CertificateIndex, Fingerprint};
 
+use crate::transport::note_server_name;
+
 /// Sessions remembered for TLS 1.2 clients that resume by ID instead of by ticket.
 const SESSIONS: usize = 20_480;
 
@@ -145,11 +147,29 @@ impl ServerCertificates {
         &self.index
     }
 
-    fn select(&self, hello: &ClientHello<'_>) -> Arc<CertifiedKey> {
-        let lowered = hello.server_name().map(str::to_ascii_lowercase);
-        let name = lowered
-            .as_deref()
-            .map(|name| name.strip_suffix('.').unwrap_or(name));
+    /// Whether a request for `host` has come over a connection that was made for another certificate (421, RFC 9110
+    /// section 7.4; RFC 9113 section 9.1.1): the certificates for it are not those of the server name that the client
+    /// asked for. Both in lower case; a request or a client that names nothing is in the right place.
+    pub(crate) fn is_misdirected(&self, server_name: Option<&str>, host: &str) -> bool {
+        let host = without_dot(host);
+        let Some(server_name) = server_name else {
+            return false;
+        };
+        !host.is_empty()
+            && without_dot(server_name) != host
+            && !self.held(Some(server_name)).eq(self.held(Some(host)))
+    }
+
+    /// The certificates for a server name whose keys can be used, by identity. None: the self-signed one serves.
+    fn held(&self, server_name: Option<&str>) -> impl Iterator<Item = Fingerprint> {
+        let found = self.index.select(server_name.map(without_dot)).iter();
+        found
+            .map(|certificate| certificate.fingerprint)
+            .filter(|fingerprint| self.keys.contains_key(fingerprint))
+    }
+
+    /// The certificate for a client that asked for this server name (lower case).
+    fn select(&self, name: Option<&str>, hello: &ClientHello<'_>) -> Arc<CertifiedKey> {
         let mut known = self
             .index
             .select(name)
@@ -165,6 +185,10 @@ impl ServerCertificates {
             .unwrap_or(&self.self_signed)
             .clone()
     }
+}
+
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 fn certified(
@@ -201,6 +225,69 @@ impl ResolvesServerCert for Resolver {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        Some(current.select(&hello))
+        let lowered = hello.server_name().map(str::to_ascii_lowercase);
+        let name = lowered.as_deref().map(without_dot);
+        note_server_name(name);
+        Some(current.select(name, &hello))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tidegate_model::{HostPattern, NamespacedName, PrivateKey, UnixTime};
+
+    use super::*;
+
+    fn certificate(number: u8) -> Result<Arc<Certificate>, rcgen::Error> {
+        let made = rcgen::generate_simple_self_signed(vec!["x.example".to_owned()])?;
+        Ok(Arc::new(Certificate {
+            secret: NamespacedName::new("default", "x"),
+            names: Vec::new(),
+            not_before: UnixTime(0),
+            not_after: UnixTime(i64::MAX),
+            fingerprint: Fingerprint([number; 32]),
+            chain: vec![made.cert.der().clone()],
+            key: PrivateKey::new(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(
+                made.signing_key.serialize_der(),
+            ))),
+        }))
+    }
+
+    #[test]
+    fn a_request_for_a_host_with_another_certificate_is_misdirected() -> Result<(), TlsError> {
+        let (one, two) = (certificate(1)?, certificate(2)?);
+        let entries = [
+            ("a.example", &one),
+            ("b.example", &one),
+            ("*.example", &two),
+        ];
+        let entries = entries.map(|(host, certificate)| {
+            (
+                HostPattern::parse(host).unwrap_or(HostPattern::Any),
+                vec![certificate.clone()],
+            )
+        });
+        let provider = provider();
+        let certificates = ServerCertificates::self_signed(&provider)?
+            .follow(&Arc::new(CertificateIndex::new(entries)), &provider);
+        for (server_name, host, wanted) in [
+            (Some("a.example"), "a.example", false),
+            (Some("a.example"), "a.example.", false),
+            (Some("a.example"), "b.example", false),
+            (Some("a.example"), "c.example", true),
+            (Some("c.example"), "d.example", false),
+            (Some("c.example"), "b.example", true),
+            // Both have the self-signed one.
+            (Some("x.test"), "y.test", false),
+            (Some("x.test"), "a.example", true),
+            (Some("a.example"), "x.test", true),
+            (Some("a.example"), "", false),
+            (None, "a.example", false),
+        ] {
+            let found = certificates.is_misdirected(server_name, host);
+            assert_eq!(found, wanted, "{server_name:?} {host}");
+        }
+        Ok(())
     }
 }

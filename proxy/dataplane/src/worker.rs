@@ -12,18 +12,17 @@ use hashbrown::HashMap;
 use tidegate_model::{RouteLabels, Timeouts};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{oneshot, watch};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::accept::Acceptor;
 use crate::access_log::LogWriter;
 use crate::clock::{Clock, TICK, ticks};
 use crate::downstream::ListenerFacts;
-use crate::head::Value;
 use crate::listen::BoundAddress;
 use crate::metrics::{RouteMetrics, WorkerMetrics};
 use crate::publish::{Current, Published};
 use crate::tls::Resolver;
-use crate::upstream::UpstreamTable;
+use crate::transport::TlsAcceptor;
+use crate::upstream::{UpstreamTable, UpstreamTls};
 
 /// How often idle connections to endpoints are looked through, in ticks.
 const SWEEP: u64 = 20;
@@ -38,8 +37,8 @@ pub(crate) struct Setup {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) orders: watch::Receiver<Order>,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) tls: TlsAcceptor,
-    pub(crate) upstream_tls: TlsConnector,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) upstream_tls: UpstreamTls,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
     /// Client connections that it holds at once; more wait in the listen queue.
@@ -74,11 +73,9 @@ type RouteFigures = (Arc<RouteLabels>, Arc<RouteMetrics>);
 pub(crate) struct Worker {
     pub(crate) clock: Rc<Clock>,
     pub(crate) upstreams: UpstreamTable,
-    pub(crate) upstream_tls: TlsConnector,
+    pub(crate) upstream_tls: UpstreamTls,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: Option<LogWriter>,
-    /// For bytes that are gathered and written within one poll.
-    pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) tls: TlsAcceptor,
     current: RefCell<Held>,
     timeouts: Cell<Timeouts>,
@@ -172,12 +169,11 @@ async fn run(mut setup: Setup) -> DrainReport {
     let clock = Clock::new();
     let worker = Rc::new(Worker {
         upstreams: UpstreamTable::new(clock.clone(), seed(setup.index)),
-        clock,
+        clock: clock.clone(),
         upstream_tls: setup.upstream_tls,
         metrics: setup.metrics,
         access_log: setup.access_log,
-        scratch: RefCell::default(),
-        tls: setup.tls,
+        tls: TlsAcceptor::new(setup.tls, clock.clone()),
         timeouts: Cell::new(first.snapshot.policy.timeouts),
         current: RefCell::new(Rc::new(first.clone())),
         routes: RefCell::default(),
@@ -209,14 +205,13 @@ fn acceptors(
     listeners: Vec<(BoundAddress, TcpListener)>,
 ) -> impl Iterator<Item = Rc<Acceptor>> {
     listeners.into_iter().filter_map(|(bound, socket)| {
-        let port =
-            Value::from_str(&bound.address.port().to_string()).unwrap_or(Value::from_static("0"));
+        let port = bound.address.port().to_string().into();
         let facts = ListenerFacts {
             protocol: bound.protocol,
             port,
         };
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => Some(Rc::new(Acceptor::new(worker.clone(), facts, socket))),
+        match Acceptor::new(worker.clone(), facts, socket) {
+            Ok(acceptor) => Some(Rc::new(acceptor)),
             Err(error) => {
                 tracing::error!(address = %bound.address, %error, "cannot accept connections");
                 None

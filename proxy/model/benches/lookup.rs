@@ -1,4 +1,6 @@
 //! Time of one route look-up by the number of routes: `cargo bench -p tidegate-model --bench lookup`.
+//!
+//! With `-- --figures` it says only what `cargo xtask bench scale` wants of it, in lines `figure: NAME = VALUE UNIT`.
 #![allow(clippy::print_stdout, reason = "the table is the outcome")]
 #![allow(clippy::expect_used, reason = "a bench ends at the first surprise")]
 
@@ -13,6 +15,8 @@ use tidegate_model::{
 };
 
 const SIZES: [usize; 3] = [10, 1_000, 100_000];
+/// Those of the figures.
+const SCALE: [usize; 4] = [10, 1_000, 10_000, 100_000];
 /// Requests in a row; the median of the rows counts.
 const REQUESTS: usize = 1 << 16;
 const ROWS: usize = 15;
@@ -78,6 +82,25 @@ impl Traffic {
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--figures") {
+        figures();
+    } else {
+        table_of_all();
+    }
+}
+
+fn figures() {
+    let shape = Shape::HostsAndPaths;
+    for routes in SCALE {
+        let table = table(shape, routes);
+        for (name, traffic) in [("hot", Traffic::Hot), ("any", Traffic::Uniform)] {
+            let time = measure(&table, &requests(shape, traffic, routes));
+            println!("figure: look-up {name} {routes} = {time:.1} ns");
+        }
+    }
+}
+
+fn table_of_all() {
     println!(
         "ns per look-up, median of {ROWS} rows of {REQUESTS} requests; ratio to {} routes",
         SIZES[0]

@@ -7,24 +7,32 @@ use super::peers::{Peer, Site};
 use crate::process;
 
 /// Lines for the page: machine, versions, commit.
-pub(super) fn describe(site: &Site, peers: &[Peer]) -> Vec<(&'static str, String)> {
-    let versions = peers
-        .iter()
-        .map(|peer| format!("{} {}", peer.name(), peer.version()));
-    let mut lines = vec![
+pub(super) fn describe() -> Vec<(&'static str, String)> {
+    vec![
         ("Date", said("date", &["-u", "+%Y-%m-%d"])),
         ("CPU", cpu()),
         ("Memory", memory()),
         ("Kernel", kernel()),
         ("Compiler", said("rustc", &["--version"])),
         ("Commit", commit()),
-        ("Proxies", versions.collect::<Vec<_>>().join(", ")),
-        ("Load", "wrk (HTTP/1.1), h2load (HTTP/2)".to_owned()),
-    ];
-    if peers.contains(&Peer::Tidegate) {
-        lines.push(("Command", tidegate(site)));
-    }
-    lines
+    ]
+}
+
+/// The proxies and their versions.
+pub(super) fn proxies(peers: &[Peer]) -> (&'static str, String) {
+    let versions = peers
+        .iter()
+        .filter(|peer| **peer != Peer::TidegateLog)
+        .map(|peer| format!("{} {}", peer.name(), peer.version()));
+    ("Proxies", versions.collect::<Vec<_>>().join(", "))
+}
+
+/// The lines as a list in Markdown.
+pub(super) fn markdown(lines: &[(&'static str, String)]) -> String {
+    let lines = lines
+        .iter()
+        .map(|(what, value)| format!("- {what}: {value}\n"));
+    lines.collect()
 }
 
 fn cpu() -> String {
@@ -76,7 +84,8 @@ fn commit() -> String {
     format!("{}{suffix}", commit.trim())
 }
 
-fn tidegate(site: &Site) -> String {
+/// How Tidegate was started.
+pub(super) fn command_line(site: &Site) -> String {
     let Ok(command) = site.command(Peer::Tidegate) else {
         return "unknown".to_owned();
     };

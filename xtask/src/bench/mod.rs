@@ -4,17 +4,24 @@
 //! turn, so that a disturbance of the machine meets all of them, and the median of the rounds counts.
 
 mod backend;
+mod client;
 mod document;
+mod files;
+mod idle;
+mod limit;
 mod load;
 mod machine;
 mod parts;
 mod peers;
 mod report;
 mod running;
+mod scale;
 mod scenario;
+pub(crate) mod slow;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use clap::{Subcommand, ValueEnum};
@@ -22,7 +29,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::Verdict;
 use crate::setup::{self, Need};
 use crate::terminal::{say, warn};
-use backend::Backend;
+use backend::{Backend, Cpu};
 use load::Load;
 use parts::Part;
 use peers::{Cache, Peer, Site};
@@ -60,6 +67,10 @@ pub(crate) struct Args {
         global = true
     )]
     output: PathBuf,
+
+    /// Measure this program instead of building Tidegate
+    #[arg(long, value_name = "FILE", global = true)]
+    tidegate: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,6 +79,12 @@ enum Measure {
     Lookup,
     /// CPU time of publishing one change among many objects
     Translate,
+    /// Memory of 10,000 idle connections, plain and TLS, for Tidegate, HAProxy and nginx
+    Idle,
+    /// Look-up, translation, publishing, memory and start at growing numbers of routes, and with 10,000 certificates
+    Scale,
+    /// Slow and stalled peers beside good clients, whose requests must all succeed
+    Slow,
 }
 
 /// The figures of one proxy in one scenario and round.
@@ -85,18 +102,21 @@ type Samples = BTreeMap<(Scenario, Peer), Vec<Sample>>;
 
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let page = crate::root().join(&args.output);
+    let tidegate = args.tidegate.as_deref();
     match args.part {
         Some(Measure::Lookup) => Part::LOOKUP.measure(&page),
         Some(Measure::Translate) => Part::TRANSLATE.measure(&page),
+        Some(Measure::Idle) => idle::run(&page, tidegate),
+        Some(Measure::Scale) => scale::run(&page, tidegate),
+        Some(Measure::Slow) => slow::run(&page, tidegate),
         None => compare(args, &page),
     }
 }
 
-fn compare(args: &Args, page: &std::path::Path) -> Result<Verdict> {
+fn compare(args: &Args, page: &Path) -> Result<Verdict> {
     setup::ensure(&[
         Need::Compiler,
         Need::Curl,
-        Need::Openssl,
         Need::Wrk,
         Need::H2load,
         Need::Pip,
@@ -112,8 +132,8 @@ fn compare(args: &Args, page: &std::path::Path) -> Result<Verdict> {
     for peer in &peers {
         cache.install(*peer)?;
     }
-    let site = Site::prepare(&cache, &peers)?;
-    let _backend = Backend::start(site.folder())?;
+    let site = Site::prepare(&cache, &peers, args.tidegate.as_deref())?;
+    let _backend = Backend::start(site.folder(), backend::PORT, Cpu::Second)?;
     let mut samples = Samples::new();
     let mut verdict = Verdict::Pass;
     for round in 1..=args.rounds {
@@ -133,7 +153,12 @@ fn compare(args: &Args, page: &std::path::Path) -> Result<Verdict> {
         seconds: args.seconds,
         rounds: args.rounds,
     };
-    let machine = machine::describe(&site, &peers);
+    let mut machine = machine::describe();
+    machine.push(machine::proxies(&peers));
+    machine.push(("Load", "wrk (HTTP/1.1), h2load (HTTP/2)".to_owned()));
+    if peers.contains(&Peer::Tidegate) {
+        machine.push(("Command", machine::command_line(&site)));
+    }
     say(report::text(&samples));
     document::replace(
         page,
@@ -153,7 +178,8 @@ fn measure(
     samples: &mut Samples,
 ) -> Result<()> {
     let proxy = Running::start(peer, site)?;
-    for &scenario in scenarios {
+    let scenarios = scenarios.iter().copied();
+    for scenario in scenarios.filter(|scenario| peer.takes_part(*scenario)) {
         // What is measured is the steady state: connections to the backend are there, caches are warm.
         scenario.load(1)?;
         let before = proxy.cpu_seconds();
@@ -177,6 +203,14 @@ fn measure(
             load.errors
         ));
         samples.entry((scenario, peer)).or_default().push(sample);
+    }
+    if peer == Peer::TidegateLog {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, peers::ADMIN));
+        let dropped = client::metric(admin, "tidegate_access_log_dropped_lines_total")?;
+        ensure!(
+            dropped == 0,
+            "{dropped} lines of the log were dropped, so its cost is not known"
+        );
     }
     Ok(())
 }

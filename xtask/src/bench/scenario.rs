@@ -43,13 +43,12 @@ impl Scenario {
     }
 
     /// The most CPU per request that Tidegate may take, as a ratio to HAProxy in the same run.
-    pub(super) fn limit(self) -> Option<f64> {
+    pub(super) fn limit(self) -> f64 {
         match self {
-            Self::H1 | Self::H1Ten | Self::Tls => Some(1.1),
-            Self::H1Close => Some(1.2),
-            Self::TlsClose => Some(0.8),
-            Self::H2 => Some(1.5),
-            Self::H1Million => None,
+            Self::H1 | Self::H1Ten => 0.85,
+            Self::H1Million | Self::H1Close | Self::Tls => 0.75,
+            Self::TlsClose => 0.55,
+            Self::H2 => 0.95,
         }
     }
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check there is, in groups, with one table at the end.
 
-mod figures;
+pub(crate) mod figures;
 mod steps;
 
 use std::collections::BTreeSet;

@@ -3,10 +3,10 @@
 use anyhow::{Result, bail};
 
 use super::Group;
+use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
-use crate::tidy;
-use crate::{Verdict, fuzz};
+use crate::{Verdict, build, fuzz, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -84,6 +84,11 @@ impl Step {
             name: "sockets",
             group: Group::Sockets,
             run: sockets,
+        },
+        Self {
+            name: "slow peers",
+            group: Group::Sockets,
+            run: slow_peers,
         },
         Self {
             name: "fuzz clippy",
@@ -170,6 +175,14 @@ fn golden() -> Result<Outcome> {
 
 fn sockets() -> Result<Outcome> {
     group_of_integration_tests(Group::Sockets)
+}
+
+fn slow_peers() -> Result<Outcome> {
+    let (verdict, output) = slow::check(&build::as_tested()?)?;
+    Ok(Outcome {
+        success: verdict == Verdict::Pass,
+        output,
+    })
 }
 
 /// Seconds for each target: enough to run through its corpus and a little more.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
-use tidegate_dataplane::{AccessLog, ListenAddress, ListenerProtocol};
+use tidegate_dataplane::{AcceptMode, AccessLog, ListenAddress, ListenerProtocol};
 use tidegate_model::{Policy, RedirectPolicy};
 
 use crate::app::{self, Running};
@@ -179,6 +179,7 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
             http: vec![ListenAddress::Socket(http)],
             https: vec![ListenAddress::Socket(https)],
             workers: NonZeroUsize::MIN,
+            accept: AcceptMode::default(),
             access_log: AccessLog::Off,
             max_connections: limits::default_connections(),
         },

@@ -56,6 +56,7 @@ pub(crate) struct File {
     pub(crate) ssl_redirect: SslRedirect,
     pub(crate) trusted_proxies: Option<Scalars>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) accept: Option<Scalar>,
     pub(crate) access_log: Option<Scalar>,
     pub(crate) log: Log,
     pub(crate) resolver: Resolver,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
-use tidegate_dataplane::{AccessLog, ListenAddress};
+use tidegate_dataplane::{AcceptMode, AccessLog, ListenAddress};
 use tidegate_model::{Policy, RedirectPolicy, Timeouts};
 
 use crate::cli::{CheckFlags, ClassFlags, ServeFlags};
@@ -144,6 +144,12 @@ impl Settings {
             file.max_connections.as_ref(),
             max_connections,
         )?;
+        let accept = one(
+            "accept",
+            flags.accept.map(Into::into),
+            file.accept.as_ref(),
+            accept,
+        )?;
         let access_log = one(
             "accessLog",
             flags.access_log.map(Into::into),
@@ -165,6 +171,7 @@ impl Settings {
                 http,
                 https,
                 workers: workers.unwrap_or_else(cores),
+                accept: accept.unwrap_or_default(),
                 access_log: access_log.unwrap_or_default(),
                 max_connections: max_connections.unwrap_or_else(limits::default_connections),
             },
@@ -404,6 +411,14 @@ fn max_connections(text: &str) -> Result<NonZeroUsize, String> {
 /// As many as the process may use cores.
 fn cores() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+fn accept(text: &str) -> Result<AcceptMode, String> {
+    match text {
+        "on-data" => Ok(AcceptMode::OnData),
+        "on-connect" => Ok(AcceptMode::OnConnect),
+        _ => Err("write on-data or on-connect".to_owned()),
+    }
 }
 
 fn access_log(text: &str) -> Result<AccessLog, String> {

@@ -7,16 +7,17 @@ use std::time::Instant;
 
 use tidegate_model::RouteLabels;
 
-use crate::access_log::Record;
+use crate::access_log::Line;
 use crate::downstream::Downstream;
 use crate::fault::Fault;
-use crate::head::RequestHead;
+use crate::message::RequestHead;
 use crate::metrics::RouteMetrics;
-use crate::upstream::InFlight;
 
 /// Lives as long as the exchange; recorded when it is dropped.
 pub(crate) struct Completion {
-    downstream: Rc<Downstream>,
+    pub(crate) downstream: Rc<Downstream>,
+    /// The request, with the edits that were made for the endpoint.
+    pub(crate) head: RequestHead,
     started: Instant,
     /// 0 until a response's head was there.
     status: u16,
@@ -24,69 +25,57 @@ pub(crate) struct Completion {
     sent: u64,
     complete: bool,
     metrics: Option<Arc<RouteMetrics>>,
-    in_flight: Option<InFlight>,
-    /// Only when there is an access log.
-    record: Option<Box<Record>>,
+    route: Option<Arc<RouteLabels>>,
+    endpoint: Option<SocketAddr>,
+    fault: Option<Fault>,
 }
 
 impl Completion {
     /// An exchange begins.
-    pub(crate) fn begin(downstream: &Rc<Downstream>, head: &RequestHead) -> Self {
+    pub(crate) fn begin(downstream: &Rc<Downstream>, head: RequestHead) -> Self {
         downstream.begin();
-        let record = downstream
-            .worker
-            .access_log
-            .is_some()
-            .then(|| Box::new(Record::new(downstream, head)));
         Self {
             downstream: downstream.clone(),
+            head,
             started: Instant::now(),
             status: 0,
             sent: 0,
             complete: false,
             metrics: None,
-            in_flight: None,
-            record,
+            route: None,
+            endpoint: None,
+            fault: None,
         }
     }
 
     /// The route that was found.
     pub(crate) fn route(&mut self, labels: &Arc<RouteLabels>) {
-        self.metrics = Some(self.downstream.worker.route_metrics(labels));
-        if let Some(record) = &mut self.record {
-            record.route = Some(labels.clone());
+        let worker = &self.downstream.worker;
+        self.metrics = Some(worker.route_metrics(labels));
+        if worker.access_log.is_some() {
+            self.route = Some(labels.clone());
         }
     }
 
     /// The endpoint that answered.
     pub(crate) fn endpoint(&mut self, address: SocketAddr) {
-        if let Some(record) = &mut self.record {
-            record.endpoint = Some(address);
-        }
+        self.endpoint = Some(address);
     }
 
     /// Why Tidegate answers itself.
     pub(crate) fn fault(&mut self, fault: Fault) {
         self.downstream.worker.metrics.fault(fault);
-        if let Some(record) = &mut self.record {
-            record.fault = Some(fault);
-        }
+        self.fault = Some(fault);
     }
 
     /// The head of the response is there.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = status;
-        self.downstream.answer();
     }
 
-    /// Counts the request at its endpoint until the exchange is over.
-    pub(crate) fn hold(&mut self, in_flight: InFlight) {
-        self.in_flight = Some(in_flight);
-    }
-
-    /// A part of the response's body passed.
-    pub(crate) fn sent(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
+    /// Bytes of the response's body passed.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
     }
 
     /// The last byte has passed.
@@ -106,13 +95,19 @@ impl Drop for Completion {
             None => worker.metrics.unrouted.observe(status, elapsed),
         }
         worker.metrics.requests.add(1);
-        if let (Some(record), Some(log)) = (&self.record, &worker.access_log) {
-            log.write(record, status, self.sent, elapsed, self.complete);
+        if let Some(log) = &worker.access_log {
+            log.write(&Line {
+                downstream: &self.downstream,
+                head: &self.head,
+                route: self.route.as_deref(),
+                endpoint: self.endpoint,
+                fault: self.fault,
+                status,
+                bytes: self.sent,
+                elapsed,
+                complete: self.complete,
+            });
         }
-        if self.status == 0 {
-            self.downstream.give_up();
-        } else {
-            self.downstream.end();
-        }
+        self.downstream.end();
     }
 }

@@ -1,27 +1,26 @@
 //! Getting an answer from an upstream: an endpoint, a connection, the request, and what may be tried again.
 
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use tidegate_model::{Policy, Protocol};
+use tidegate_model::Policy;
 
-use crate::body::{Progress, RequestBody, ResponseBody};
-use crate::clock::{Elapsed, Timer, ticks, within};
+use super::pump::{Pump, PumpError};
+use super::side::{BodyError, Client};
+use crate::clock::{Elapsed, Timer};
 use crate::downstream::Downstream;
 use crate::fault::Fault;
-use crate::head::{Fields, RequestHead, ResponseHead, Value, name};
+use crate::filter::hop;
+use crate::message::{BodyLength, Name, RequestHead, ResponseHead};
 use crate::upstream::{
-    Answered, ConnectError, EndpointState, InFlight, Stream, UpstreamState, connect,
+    ConnectError, EndpointState, InFlight, Reuse, UpstreamConnection, UpstreamError,
+    UpstreamExchange, UpstreamState,
 };
-use crate::{http1, http2};
 
 /// Endpoints that are tried for one request when they refuse a connection.
 const TRIES: usize = 3;
-
-/// A connection that lay idle this long may be closed by the endpoint just as a request is sent on it. Requests that
-/// may be sent twice are kept for that case; on a busier connection the copy would cost more than it is worth.
-const STALE_AFTER: Duration = Duration::from_millis(500);
+/// Heads of class 1xx that an endpoint may send before its final one. The client may be slow to take them.
+const INFORMATIONAL: usize = 64;
 
 /// What a request is forwarded by.
 pub(super) struct Forward<'a> {
@@ -33,55 +32,52 @@ pub(super) struct Forward<'a> {
 /// An endpoint's answer, of which the body is still to come.
 pub(super) struct Answer {
     pub(super) head: ResponseHead,
-    pub(super) body: ResponseBody,
-    pub(super) lease: Option<http1::Lease>,
+    pub(super) from: UpstreamExchange,
     pub(super) in_flight: InFlight,
-    /// Of the endpoint's silence.
+    /// The request's body, which may still be on its way.
+    pub(super) upload: Upload,
     pub(super) timer: Timer,
 }
 
-/// A connection to send on.
-enum Connection {
-    Http1 {
-        connection: http1::Connection,
-        idle: Option<u64>,
-    },
-    Http2 {
-        connection: http2::Connection,
-        reused: bool,
-    },
+/// The body of the request on its way.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) pump: Pump,
+    /// The endpoint takes no more of it.
+    pub(super) refused: bool,
 }
 
-/// Which connections may be taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reuse {
-    Allowed,
-    /// One was stale: the others may be too.
-    Forbidden,
+/// Why an endpoint did not answer.
+enum Failure {
+    Upstream(UpstreamError),
+    /// The client's body broke off.
+    Client(BodyError),
+    /// The client has given up.
+    Gone,
+    Late(Elapsed),
 }
 
 impl Forward<'_> {
     /// Sends the request and waits for the head of the response.
-    pub(super) async fn send(
+    pub(super) async fn send<C: Client>(
         &self,
-        mut head: RequestHead,
-        mut body: RequestBody,
+        head: &mut RequestHead,
+        client: &mut C,
     ) -> Result<Answer, Fault> {
         let worker = &self.downstream.worker;
         let timer = worker.clock.timer();
-        let progress = body.watch();
-        let complete = || {
-            progress
-                .as_ref()
-                .is_none_or(|progress| progress.complete.get())
-        };
         let mut tried = Vec::new();
         let mut reuse = Reuse::Allowed;
         let mut fault = Fault::NoEndpoint;
+        let mut length = head.body_length();
+        if client.is_finished() {
+            length = BodyLength::Empty;
+        }
         loop {
             let endpoint = worker.upstreams.pick(self.upstream, &tried).ok_or(fault)?;
-            let connection = match self.connection(&endpoint, reuse, &timer).await {
-                Ok(connection) => connection,
+            let connected = self.connect(&endpoint, reuse, &timer).await;
+            let (connection, reused) = match connected {
+                Ok(connected) => connected,
                 Err(error) => {
                     tracing::debug!(endpoint = %endpoint.address, %error, "cannot connect");
                     worker.metrics.connect_failures.add(1);
@@ -97,171 +93,146 @@ impl Forward<'_> {
                     continue;
                 }
             };
-            let stale = connection.is_stale();
-            let replica = (stale && complete() && head.is_idempotent()).then(|| head.replica());
-            let reused = connection.is_reused();
-            if head.first(&name::HOST).is_none() && head.authority().is_none() {
+            if !head.fields().has(Name::Host) {
                 // HTTP/1.0 without Host: the endpoint's own address is the authority that is left.
-                let address = Value::from_str(&endpoint.address.to_string());
-                address
-                    .into_iter()
-                    .for_each(|address| head.set(name::HOST, address));
+                let address = endpoint.address.to_string();
+                head.fields_mut().set(Name::Host, address.as_bytes());
             }
             let in_flight = InFlight::new(endpoint.clone());
-            let wait = Wait {
-                timer: &timer,
-                patience: self.policy.timeouts.response_head,
-                progress: progress.as_deref(),
+            let mut upload = Upload {
+                pump: Pump::for_source(client),
+                refused: false,
             };
-            let (answer, lease) = connection.send(head, body, &endpoint, wait).await;
-            let error = match answer {
-                Ok(Ok((head, body))) => {
-                    return Ok(Answer {
-                        head,
-                        body,
-                        lease,
-                        in_flight,
-                        timer,
-                    });
+            let mut answered = false;
+            let failure = match connection.begin(head, length) {
+                Ok(mut to) => match self.answer(&mut to, client, &mut upload, &timer).await {
+                    Ok(head) => {
+                        return Ok(Answer {
+                            head,
+                            from: to,
+                            in_flight,
+                            upload,
+                            timer,
+                        });
+                    }
+                    Err(failure) => {
+                        answered = to.is_answered();
+                        failure
+                    }
+                },
+                Err(error) => Failure::Upstream(error),
+            };
+            let error = match failure {
+                Failure::Upstream(error) => error,
+                Failure::Client(error) => {
+                    tracing::debug!(%error, "the request's body broke off");
+                    return Err(Fault::RequestBody);
                 }
-                Ok(Err(error)) => error,
-                Err(Elapsed) if complete() => return Err(Fault::ResponseTimeout),
-                Err(Elapsed) => return Err(Fault::RequestTimeout),
+                Failure::Gone => return Err(Fault::ClientGone),
+                Failure::Late(Elapsed) if upload.pump.is_finished() => {
+                    return Err(Fault::ResponseTimeout);
+                }
+                Failure::Late(Elapsed) => return Err(Fault::RequestTimeout),
             };
-            if progress
-                .as_ref()
-                .is_some_and(|progress| progress.broken.get())
-            {
-                return Err(Fault::RequestBody);
+            tracing::debug!(endpoint = %endpoint.address, %error, reused, "no answer");
+            let again = reused
+                && !upload.pump.begun
+                && !answered
+                && (error.is_unsent() || head.is_idempotent());
+            if !again {
+                return Err(error.fault());
             }
-            tracing::debug!(endpoint = %endpoint.address, error = %error.error, reused, "no answer");
-            (head, body) = match (reused, error.unsent, replica) {
-                (true, Some(unsent), _) => unsent,
-                (true, None, Some(replica)) => (replica, RequestBody::empty()),
-                _ => return Err(Fault::InvalidResponse),
-            };
             worker.metrics.retries.add(1);
+            // One was stale: the others may be too.
             reuse = Reuse::Forbidden;
         }
     }
 
-    async fn connection(
+    /// A connection to the endpoint, and whether it has carried requests before.
+    async fn connect(
         &self,
         endpoint: &Rc<EndpointState>,
         reuse: Reuse,
         timer: &Timer,
-    ) -> Result<Connection, ConnectError> {
-        let shared = self.upstream.protocol() == Protocol::H2c;
-        if reuse == Reuse::Allowed {
-            if shared {
-                if let Some(connection) = endpoint.shared() {
-                    return Ok(Connection::Http2 {
-                        connection,
-                        reused: true,
-                    });
-                }
-            } else if let Some((connection, idle)) = endpoint.take_idle() {
-                return Ok(Connection::Http1 {
-                    connection,
-                    idle: Some(idle),
-                });
-            }
+    ) -> Result<(UpstreamConnection, bool), ConnectError> {
+        if reuse == Reuse::Allowed
+            && let Some(kept) = UpstreamConnection::reuse(self.upstream.protocol(), endpoint)
+        {
+            return Ok((kept, true));
         }
         timer.set(self.policy.timeouts.connect);
         let worker = &self.downstream.worker;
-        let stream: Stream =
-            connect(self.upstream, endpoint.address, &worker.upstream_tls, timer).await?;
+        // A future of its own: most requests find a connection, and theirs stays small.
+        let opening =
+            UpstreamConnection::open(self.upstream, endpoint, &worker.upstream_tls, timer);
+        let opened = Box::pin(opening).await?;
         worker.metrics.upstream_connections.add(1);
         endpoint.trust();
-        let broken = |error: hyper::Error| ConnectError::Io(std::io::Error::other(error));
-        if shared {
-            let opened = within(timer, http2::Connection::open(stream))
-                .await
-                .map_err(|Elapsed| ConnectError::TimedOut)?;
-            let connection = opened.map_err(broken)?;
-            endpoint.share(connection.clone());
-            Ok(Connection::Http2 {
-                connection,
-                reused: false,
-            })
-        } else {
-            let connection = http1::Connection::open(stream).await.map_err(broken)?;
-            Ok(Connection::Http1 {
-                connection,
-                idle: None,
-            })
-        }
+        Ok((opened, false))
     }
-}
 
-/// How long a response may be waited for.
-struct Wait<'a> {
-    timer: &'a Timer,
-    patience: Duration,
-    /// Of the request's body: while it moves, the endpoint is not late.
-    progress: Option<&'a Progress>,
-}
-
-impl Wait<'_> {
-    async fn on<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
-        self.timer.set(self.patience);
-        let mut future = std::pin::pin!(future);
+    /// Moves the request's body and waits for the final head of the response.
+    async fn answer<C: Client>(
+        &self,
+        to: &mut UpstreamExchange,
+        client: &mut C,
+        upload: &mut Upload,
+        timer: &Timer,
+    ) -> Result<ResponseHead, Failure> {
+        let patience = self.policy.timeouts.response_head;
+        timer.set(patience);
+        if !client.is_finished() {
+            client.send_continue();
+        }
+        let mut informational = 0;
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
+            if upload.poll(client, to, cx).map_err(Failure::Client)? {
+                timer.set(patience);
             }
-            while self.timer.poll_due(cx).is_ready() {
-                if !self.progress.is_some_and(|progress| progress.moved.take()) {
-                    return Poll::Ready(Err(Elapsed));
+            while let Poll::Ready(head) = to.poll_head(cx) {
+                let mut head = head.map_err(Failure::Upstream)?;
+                if !head.is_informational() {
+                    return Poll::Ready(Ok(head));
                 }
-                self.timer.set(self.patience);
+                informational += 1;
+                if informational > INFORMATIONAL {
+                    return Poll::Ready(Err(Failure::Upstream(UpstreamError::Informational)));
+                }
+                hop::response(&mut head);
+                client.send_informational(&head);
+                timer.set(patience);
             }
-            Poll::Pending
+            // A broken way to the client is noticed when the answer takes it.
+            let _ = client.poll_flush(cx);
+            if client.poll_gone(cx).is_ready() {
+                return Poll::Ready(Err(Failure::Gone));
+            }
+            timer.poll_due(cx).map(|()| Err(Failure::Late(Elapsed)))
         })
         .await
     }
 }
 
-type Sent = Result<Answered, Elapsed>;
-
-impl Connection {
-    fn is_reused(&self) -> bool {
-        match self {
-            Self::Http1 { idle, .. } => idle.is_some(),
-            Self::Http2 { reused, .. } => *reused,
+impl Upload {
+    /// Moves what can be moved; whether anything was.
+    ///
+    /// # Errors
+    /// The client's side broke.
+    pub(super) fn poll<C: Client>(
+        &mut self,
+        client: &mut C,
+        to: &mut UpstreamExchange,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, BodyError> {
+        if self.refused {
+            return Ok(false);
         }
-    }
-
-    fn is_stale(&self) -> bool {
-        match self {
-            Self::Http1 { idle, .. } => idle.is_some_and(|idle| idle >= ticks(STALE_AFTER)),
-            Self::Http2 { reused, .. } => *reused,
+        match self.pump.poll(client, to, cx) {
+            Poll::Ready(Err(PumpError::Source(error))) => return Err(error),
+            // An endpoint may answer without reading to the end; its answer is still to be had.
+            Poll::Ready(Err(PumpError::Sink(_))) => self.refused = true,
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-    }
-
-    async fn send(
-        self,
-        mut head: RequestHead,
-        body: RequestBody,
-        endpoint: &Rc<EndpointState>,
-        wait: Wait<'_>,
-    ) -> (Sent, Option<http1::Lease>) {
-        match self {
-            Self::Http1 { mut connection, .. } => {
-                head.target_http1();
-                let sent = wait.on(connection.send(head, body)).await;
-                (
-                    sent,
-                    Some(http1::Lease {
-                        connection,
-                        endpoint: endpoint.clone(),
-                    }),
-                )
-            }
-            Self::Http2 { mut connection, .. } => {
-                head.target_http2(http::uri::Scheme::HTTP);
-                (wait.on(connection.send(head, body)).await, None)
-            }
-        }
+        Ok(std::mem::take(&mut self.pump.moved))
     }
 }

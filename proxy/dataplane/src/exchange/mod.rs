@@ -1,110 +1,78 @@
-//! One request and its response: match, filter, forward, filter, record.
+//! One request and its response: match, filter, forward, filter, relay, record.
 
 mod completion;
 mod forward;
+mod pump;
+mod relay;
+pub(crate) mod side;
 
+use std::borrow::Cow;
 use std::rc::Rc;
+use std::task::Poll;
 
 use tidegate_model::{Protocol, Target};
 
 pub(crate) use completion::Completion;
 
-use crate::body::{Relay, RequestBody, ResponseBody};
-use crate::downstream::{Downstream, Switched};
+use crate::clock::within;
+use crate::downstream::{Downstream, End};
 use crate::fault::Fault;
 use crate::filter::{forwarded, hop, redirect};
-use crate::head::{Fields, RequestHead, ResponseHead, Value, name};
+use crate::http1::Link;
 use crate::listen::ListenerProtocol;
+use crate::message::{BodyLength, Name, Rejection, RequestHead, RequestKind, ResponseHead};
+use crate::upstream::InFlight;
 use forward::{Answer, Forward};
+use side::{BodyError, Client};
 
-/// Serves a request. The response is always there: what fails becomes one by the table of [`Fault`].
-pub(crate) async fn exchange(
+/// What an exchange leaves behind.
+pub(crate) enum Outcome {
+    /// The response has ended and left. The request's body may not have been read to its end.
+    Complete,
+    /// The response was cut short: the client must not take it for whole.
+    Cut(End),
+    /// Both sides go on with another protocol.
+    Switched(Box<Switched>),
+}
+
+/// An endpoint's side of a switch of protocols.
+pub(crate) struct Switched {
+    pub(crate) link: Link,
+    /// Recorded when the tunnel ends.
+    pub(crate) completion: Completion,
+    _in_flight: InFlight,
+}
+
+/// Serves a request. There is always a response: what fails becomes one by the table of [`Fault`].
+pub(crate) async fn exchange<C: Client>(
     downstream: &Rc<Downstream>,
     head: RequestHead,
-    body: RequestBody,
-) -> (ResponseHead, ResponseBody) {
-    let mut completion = Completion::begin(downstream, &head);
-    match serve(downstream, head, body, &mut completion).await {
-        Ok(Served::Relayed(answer)) => relay(downstream, answer, completion),
-        Ok(Served::Switched(head, answer)) => switch(downstream, head, answer, completion),
-        Ok(Served::Local(head)) => local(downstream, head, ResponseBody::empty(), completion),
-        Err(fault) => {
-            completion.fault(fault);
-            let (head, body) = fault.response();
-            local(downstream, head, body, completion)
-        }
+    client: &mut C,
+) -> Outcome {
+    let mut completion = Completion::begin(downstream, head);
+    match serve(downstream, client, &mut completion).await {
+        Ok(Served::Relayed(answer)) => relay(answer, client, completion).await,
+        Ok(Served::Switched(answer)) => switch(answer, client, completion).await,
+        Ok(Served::Local(head)) => local(head, Cow::Borrowed(""), client, completion).await,
+        Err(Fault::ClientGone) => Outcome::Cut(End::Broken),
+        Err(fault) => answer_fault(fault, client, completion).await,
     }
 }
 
-/// An endpoint's answer, on its way to the client.
-fn relay(
-    downstream: &Downstream,
-    answer: Answer,
-    mut completion: Completion,
-) -> (ResponseHead, ResponseBody) {
-    let Answer {
-        mut head,
-        body,
-        lease,
-        in_flight,
-        timer,
-    } = answer;
-    hop::response(&mut head);
-    identify(&mut head);
-    completion.answered(head.status());
-    completion.hold(in_flight);
-    let idle = downstream.worker.timeouts().idle;
-    timer.set(idle);
-    (
-        head,
-        body.relayed(Relay {
-            lease,
-            timer: Some(timer),
-            idle,
-            completion,
-        }),
-    )
+/// Answers what is no request.
+pub(crate) async fn refuse<C: Client>(
+    downstream: &Rc<Downstream>,
+    rejection: Rejection,
+    client: &mut C,
+) -> Outcome {
+    let completion = Completion::begin(downstream, RequestHead::unreadable());
+    answer_fault(Fault::Rejected(rejection), client, completion).await
 }
 
-/// An answer of Tidegate's own.
-fn local(
-    downstream: &Downstream,
-    mut head: ResponseHead,
-    body: ResponseBody,
-    mut completion: Completion,
-) -> (ResponseHead, ResponseBody) {
-    identify(&mut head);
-    completion.answered(head.status());
-    let idle = downstream.worker.timeouts().idle;
-    (
-        head,
-        body.relayed(Relay {
-            lease: None,
-            timer: None,
-            idle,
-            completion,
-        }),
-    )
-}
-
-/// An endpoint's agreement to another protocol, which the connection goes on with.
-fn switch(
-    downstream: &Downstream,
-    head: ResponseHead,
-    answer: Answer,
-    mut completion: Completion,
-) -> (ResponseHead, ResponseBody) {
-    completion.answered(head.status());
-    if let Some(lease) = answer.lease {
-        let (stream, read) = lease.connection.into_stream();
-        completion.hold(answer.in_flight);
-        downstream.leave_tunnel(Switched {
-            stream,
-            read,
-            completion,
-        });
-    }
-    (head, ResponseBody::empty())
+/// Answers a request whose head did not come in time.
+pub(crate) async fn time_out<C: Client>(downstream: &Rc<Downstream>, client: &mut C) -> Outcome {
+    let completion = Completion::begin(downstream, RequestHead::unreadable());
+    answer_fault(Fault::RequestTimeout, client, completion).await
 }
 
 /// How a request was served.
@@ -114,30 +82,34 @@ enum Served {
     /// By an endpoint.
     Relayed(Answer),
     /// By an endpoint that switches protocols.
-    Switched(ResponseHead, Answer),
+    Switched(Answer),
 }
 
-async fn serve(
+async fn serve<C: Client>(
     downstream: &Rc<Downstream>,
-    mut head: RequestHead,
-    body: RequestBody,
+    client: &mut C,
     completion: &mut Completion,
 ) -> Result<Served, Fault> {
-    if head.is_connect() {
+    if completion.head.is_connect() {
         return Err(Fault::Connect);
     }
-    head.unify_authority().map_err(|_| Fault::InvalidHost)?;
     let worker = &downstream.worker;
     let current = worker.current();
     let snapshot = &current.snapshot;
     let trust = forwarded::trust(downstream, &snapshot.policy);
-    let lookup = snapshot.routes.find(&head.host(), head.path());
+    let host = completion.head.host();
+    if downstream.is_misdirected(&host, &current) {
+        return Err(Fault::Misdirected);
+    }
+    let lookup = snapshot.routes.find(&host, completion.head.path());
+    drop(host);
     if let Some(route) = lookup.route {
         completion.route(&route.labels);
     }
-    if !is_secure(downstream, &head, trust) && snapshot.redirects(lookup) {
+    let head = &mut completion.head;
+    if !is_secure(downstream, head, trust) && snapshot.redirects(lookup) {
         return Ok(Served::Local(
-            redirect::to_https(&head, &snapshot.policy.redirect).ok_or(Fault::InvalidHost)?,
+            redirect::to_https(head, &snapshot.policy.redirect).ok_or(Fault::NoHost)?,
         ));
     }
     let route = lookup.route.ok_or(Fault::NoRoute)?;
@@ -148,35 +120,137 @@ async fn serve(
         .upstreams
         .find(id, snapshot)
         .ok_or(Fault::NoEndpoint)?;
-    let upgrade = hop::request(&mut head).filter(|_| upstream.protocol() != Protocol::H2c);
-    forwarded::apply(&mut head, downstream, trust);
+    let upgrade = hop::request(head).filter(|_| upstream.protocol() != Protocol::H2c);
+    forwarded::apply(head, downstream, trust);
     if let Some(protocol) = &upgrade {
-        head.set(name::CONNECTION, Value::from_static("upgrade"));
-        head.set(name::UPGRADE, protocol.clone());
+        head.fields_mut().append(Name::Connection, b"upgrade");
+        head.fields_mut().append(Name::Upgrade, protocol);
     }
     let forward = Forward {
         downstream,
         upstream: &upstream,
         policy: &snapshot.policy,
     };
-    let mut answer = forward.send(head, body).await?;
-    completion.endpoint(answer.in_flight.address());
-    if answer.head.status() != 101 {
-        return Ok(Served::Relayed(answer));
+    let mut answer = forward.send(head, client).await?;
+    completion.endpoint(answer.in_flight.endpoint().address);
+    if answer.head.status() == 101 {
+        let protocol = upgrade.ok_or(Fault::InvalidResponse)?;
+        let agreed = answer
+            .head
+            .fields()
+            .first(Name::Upgrade)
+            .map(<[u8]>::to_vec);
+        hop::response(&mut answer.head);
+        let fields = answer.head.fields_mut();
+        fields.append(Name::Connection, b"upgrade");
+        fields.append(Name::Upgrade, &agreed.unwrap_or(protocol));
+        return Ok(Served::Switched(answer));
     }
-    let Some(protocol) = upgrade else {
-        return Err(Fault::InvalidResponse);
-    };
-    let protocol = answer
-        .head
-        .first(&name::UPGRADE)
-        .cloned()
-        .unwrap_or(protocol);
+    Ok(Served::Relayed(answer))
+}
+
+/// Passes an endpoint's answer on.
+async fn relay<C: Client>(
+    mut answer: Answer,
+    client: &mut C,
+    mut completion: Completion,
+) -> Outcome {
     hop::response(&mut answer.head);
-    let mut head = std::mem::replace(&mut answer.head, ResponseHead::with_status(101));
-    head.set(name::CONNECTION, Value::from_static("upgrade"));
-    head.set(name::UPGRADE, protocol);
-    Ok(Served::Switched(head, answer))
+    identify(&mut answer.head, &completion.downstream);
+    completion.answered(answer.head.status());
+    relay::relay(answer, client, completion).await
+}
+
+/// An endpoint's agreement to another protocol, which the connection goes on with.
+async fn switch<C: Client>(
+    mut answer: Answer,
+    client: &mut C,
+    mut completion: Completion,
+) -> Outcome {
+    completion.answered(101);
+    let Some(link) = answer.from.into_link() else {
+        return Outcome::Cut(End::Broken);
+    };
+    let sent = client.send_head(&mut answer.head, BodyLength::Empty);
+    if sent.is_err() || flush(client, &completion).await.is_err() {
+        return Outcome::Cut(End::Broken);
+    }
+    Outcome::Switched(Box::new(Switched {
+        link,
+        completion,
+        _in_flight: answer.in_flight,
+    }))
+}
+
+/// Answers by the table of faults.
+async fn answer_fault<C: Client>(
+    fault: Fault,
+    client: &mut C,
+    mut completion: Completion,
+) -> Outcome {
+    completion.fault(fault);
+    let (head, text) = fault.response();
+    local(head, text, client, completion).await
+}
+
+/// An answer of Tidegate's own.
+async fn local<C: Client>(
+    mut head: ResponseHead,
+    text: Cow<'static, str>,
+    client: &mut C,
+    mut completion: Completion,
+) -> Outcome {
+    let body = match completion.head.kind() {
+        RequestKind::Head => "",
+        RequestKind::Other => &*text,
+    };
+    identify(&mut head, &completion.downstream);
+    let length = text.len().to_string();
+    head.fields_mut()
+        .set(Name::ContentLength, length.as_bytes());
+    completion.answered(head.status());
+    client.refuse_body();
+    let length = match body.len() as u64 {
+        0 => BodyLength::Empty,
+        length => BodyLength::Known(length),
+    };
+    let sent = client.send_head(&mut head, length);
+    let sent = match sent {
+        Ok(()) => send_text(body, client, &completion).await,
+        Err(error) => Err(error),
+    };
+    match sent {
+        Ok(()) => {
+            completion.sent(body.len() as u64);
+            completion.complete();
+            Outcome::Complete
+        }
+        Err(_) => Outcome::Cut(End::Broken),
+    }
+}
+
+async fn send_text<C: Client>(
+    text: &str,
+    client: &mut C,
+    completion: &Completion,
+) -> Result<(), BodyError> {
+    if !text.is_empty() {
+        std::future::poll_fn(|cx| match client.poll_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(client.send(cx, text.as_bytes(), true)),
+            other => other,
+        })
+        .await?;
+    }
+    flush(client, completion).await
+}
+
+/// Waits until everything for the client has left, or for too long.
+async fn flush<C: Client>(client: &mut C, completion: &Completion) -> Result<(), BodyError> {
+    let worker = &completion.downstream.worker;
+    let timer = worker.clock.timer();
+    timer.set(worker.timeouts().idle);
+    let flushed = within(&timer, std::future::poll_fn(|cx| client.poll_flush(cx)));
+    flushed.await.unwrap_or(Err(BodyError::Closed))
 }
 
 /// Whether the client's own connection is encrypted, by our listener or, as a trusted proxy says, by it.
@@ -184,15 +258,20 @@ fn is_secure(downstream: &Downstream, head: &RequestHead, trust: forwarded::Trus
     match (downstream.listener.protocol, trust) {
         (ListenerProtocol::Https, _) => true,
         (ListenerProtocol::Http, forwarded::Trust::Believed) => head
-            .first(&name::X_FORWARDED_PROTO)
-            .is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https")),
+            .fields()
+            .first(Name::XForwardedProto)
+            .is_some_and(|proto| proto.eq_ignore_ascii_case(b"https")),
         (ListenerProtocol::Http, forwarded::Trust::Replaced) => false,
     }
 }
 
-/// Says who answers, unless the endpoint has.
-fn identify(head: &mut ResponseHead) {
-    if head.first(&name::SERVER).is_none() {
-        head.set(name::SERVER, Value::from_static("tidegate"));
+/// Says who answers and when, unless the endpoint has (RFC 9110 sections 6.6.1 and 10.2.4).
+fn identify(head: &mut ResponseHead, downstream: &Downstream) {
+    let fields = head.fields_mut();
+    if !fields.has(Name::Server) {
+        fields.append(Name::Server, b"tidegate");
+    }
+    if !fields.has(Name::Date) {
+        fields.append(Name::Date, &downstream.worker.clock.date());
     }
 }

@@ -3,8 +3,8 @@
 use tidegate_model::Policy;
 
 use crate::downstream::Downstream;
-use crate::head::{Fields, RequestHead, Value, name};
 use crate::listen::ListenerProtocol;
+use crate::message::{Fields, Name, RequestHead, members};
 
 /// What is done with the fields that the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,58 +31,64 @@ pub(crate) fn trust(downstream: &Downstream, policy: &Policy) -> Trust {
 
 /// Sets the fields.
 pub(crate) fn apply(head: &mut RequestHead, downstream: &Downstream, trust: Trust) {
-    let proto = match downstream.listener.protocol {
-        ListenerProtocol::Http => Value::from_static("http"),
-        ListenerProtocol::Https => Value::from_static("https"),
+    let host = head.authority().map(|host| host.as_bytes().to_vec());
+    let facts = Facts {
+        peer: downstream.address.as_bytes(),
+        proto: match downstream.listener.protocol {
+            ListenerProtocol::Http => b"http",
+            ListenerProtocol::Https => b"https",
+        },
+        port: downstream.listener.port.as_bytes(),
+        host: host.as_deref(),
     };
-    let host = head.first(&name::HOST).cloned();
     match trust {
-        Trust::Replaced => {
-            head.set(name::X_FORWARDED_FOR, downstream.address.clone());
-            head.set(name::X_REAL_IP, downstream.address.clone());
-            head.set(name::X_FORWARDED_PROTO, proto);
-            head.set(name::X_FORWARDED_PORT, downstream.listener.port.clone());
-            match host {
-                Some(host) => head.set(name::X_FORWARDED_HOST, host),
-                None => head.remove(&name::X_FORWARDED_HOST),
-            }
-            // The same facts in the standard's form (RFC 7239), which an untrusted client could forge as well.
-            head.remove(&name::FORWARDED);
-        }
-        Trust::Believed => {
-            let chain = appended(head, downstream);
-            let client = chain
-                .as_bytes()
-                .split(|byte| *byte == b',')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii();
-            let client = Value::from_bytes(client).unwrap_or_else(|_| downstream.address.clone());
-            let missing = [
-                (name::X_REAL_IP, Some(client)),
-                (name::X_FORWARDED_PROTO, Some(proto)),
-                (
-                    name::X_FORWARDED_PORT,
-                    Some(downstream.listener.port.clone()),
-                ),
-                (name::X_FORWARDED_HOST, host),
-            ];
-            for (name, value) in missing {
-                if let (None, Some(value)) = (head.first(&name), value) {
-                    head.set(name, value);
-                }
-            }
-            head.set(name::X_FORWARDED_FOR, chain);
-        }
+        Trust::Replaced => facts.replace(head.fields_mut()),
+        Trust::Believed => facts.complete(head.fields_mut()),
     }
 }
 
-/// The chain of addresses with the peer's at its end.
-fn appended(head: &RequestHead, downstream: &Downstream) -> Value {
-    let mut chain: Vec<&[u8]> = head
-        .all(&name::X_FORWARDED_FOR)
-        .map(Value::as_bytes)
-        .collect();
-    chain.push(downstream.address.as_bytes());
-    Value::from_bytes(&chain.join(&b", "[..])).unwrap_or_else(|_| downstream.address.clone())
+/// What is known of the client's connection.
+struct Facts<'a> {
+    peer: &'a [u8],
+    proto: &'static [u8],
+    port: &'a [u8],
+    host: Option<&'a [u8]>,
+}
+
+impl Facts<'_> {
+    /// Puts the facts in place of what the client says.
+    fn replace(&self, fields: &mut Fields) {
+        fields.set(Name::XForwardedFor, self.peer);
+        fields.set(Name::XRealIp, self.peer);
+        fields.set(Name::XForwardedProto, self.proto);
+        fields.set(Name::XForwardedPort, self.port);
+        match self.host {
+            Some(host) => fields.set(Name::XForwardedHost, host),
+            None => fields.remove(Name::XForwardedHost),
+        }
+        // The same facts in the standard's form (RFC 7239), and under names that some endpoints take for them, which an
+        // untrusted client could forge as well.
+        fields.remove(Name::Forwarded);
+        fields.remove(Name::ForwardedLookalike);
+    }
+
+    /// Adds the peer to what a trusted proxy says, and what that leaves out.
+    fn complete(&self, fields: &mut Fields) {
+        let mut chain: Vec<&[u8]> = fields.all(Name::XForwardedFor).collect();
+        chain.push(self.peer);
+        let chain = chain.join(&b", "[..]);
+        let client = members(&chain).next().unwrap_or(self.peer);
+        let missing = [
+            (Name::XRealIp, Some(client)),
+            (Name::XForwardedProto, Some(self.proto)),
+            (Name::XForwardedPort, Some(self.port)),
+            (Name::XForwardedHost, self.host),
+        ];
+        for (name, value) in missing {
+            if let (false, Some(value)) = (fields.has(name), value) {
+                fields.append(name, value);
+            }
+        }
+        fields.set(Name::XForwardedFor, &chain);
+    }
 }

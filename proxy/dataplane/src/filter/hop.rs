@@ -1,63 +1,85 @@
 //! Fields that concern one connection and do not pass (RFC 9110 section 7.6.1).
 
-use crate::head::{Fields, HttpVersion, Name, RequestHead, ResponseHead, Value, members, name};
+use crate::message::{Fields, HttpVersion, Name, RequestHead, ResponseHead, members};
 
 /// Fields that never pass, whether they are listed under `Connection` or not.
 const HOP_BY_HOP: [Name; 7] = [
-    name::CONNECTION,
-    name::KEEP_ALIVE,
-    name::PROXY_CONNECTION,
-    name::PROXY_AUTHENTICATE,
-    name::PROXY_AUTHORIZATION,
-    name::TRANSFER_ENCODING,
-    name::UPGRADE,
+    Name::Connection,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::ProxyAuthenticate,
+    Name::ProxyAuthorization,
+    Name::TransferEncoding,
+    Name::Upgrade,
 ];
 
-/// Fields of a request that are answered or set anew here. `Expect` is answered by the engine when the body is first
-/// read.
-const OF_REQUESTS: [Name; 3] = [name::EXPECT, name::HTTP2_SETTINGS, name::TE];
+/// Fields of a request that are answered or set anew here. `Expect` is answered when the body is wanted.
+const OF_REQUESTS: [Name; 3] = [Name::Expect, Name::Http2Settings, Name::Te];
+
+const HOP_BY_HOP_MASK: u64 = mask(&HOP_BY_HOP);
+const OF_REQUESTS_MASK: u64 = mask(&OF_REQUESTS);
+
+const fn mask(names: &[Name]) -> u64 {
+    let (mut mask, mut index) = (0, 0);
+    while index < names.len() {
+        mask |= names[index].bit();
+        index += 1;
+    }
+    mask
+}
 
 /// Takes them out of a request. Returns the protocol that the client wants to switch to, if it does so properly.
-pub(crate) fn request(head: &mut RequestHead) -> Option<Value> {
-    join_cookies(head);
-    let concerned = |found: &Name| HOP_BY_HOP.contains(found) || OF_REQUESTS.contains(found);
-    if !head.map().keys().any(concerned) {
+pub(crate) fn request(head: &mut RequestHead) -> Option<Vec<u8>> {
+    let version = head.version();
+    let fields = head.fields_mut();
+    if !fields.has_any(HOP_BY_HOP_MASK | OF_REQUESTS_MASK) {
         return None;
     }
-    let upgrade = match head.version() {
-        HttpVersion::Http11 if head.lists(&name::CONNECTION, "upgrade") => {
-            head.first(&name::UPGRADE).cloned()
+    let upgrade = match version {
+        HttpVersion::Http11 if fields.lists(Name::Connection, "upgrade") => {
+            fields.first(Name::Upgrade).map(<[u8]>::to_vec)
         }
         _ => None,
     };
-    let trailers = head.lists(&name::TE, "trailers");
-    strip(head);
-    OF_REQUESTS.iter().for_each(|name| head.remove(name));
+    let trailers = fields.lists(Name::Te, "trailers");
+    strip(fields);
+    for name in OF_REQUESTS {
+        fields.remove(name);
+    }
     if trailers {
         // The only member that an intermediary may pass on, and gRPC needs it.
-        head.set(name::TE, Value::from_static("trailers"));
+        fields.append(Name::Te, b"trailers");
     }
     // h2c by upgrade was retired by RFC 9113 and is a way around a proxy's rules.
-    upgrade.filter(|protocol| !members(protocol).any(|member| member.eq_ignore_ascii_case(b"h2c")))
+    upgrade.filter(|protocols| !members(protocols).any(is_h2c))
+}
+
+/// Whether a protocol, which may have a version behind a slash (RFC 9110 section 7.8), is HTTP/2 in plain text.
+fn is_h2c(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next();
+    name.is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Takes them out of a response.
 pub(crate) fn response(head: &mut ResponseHead) {
-    if head.map().keys().any(|found| HOP_BY_HOP.contains(found)) {
-        strip(head);
+    let fields = head.fields_mut();
+    if fields.has_any(HOP_BY_HOP_MASK) {
+        strip(fields);
     }
 }
 
-fn strip(head: &mut impl Fields) {
-    let listed: Vec<Name> = head
-        .all(&name::CONNECTION)
+fn strip(fields: &mut Fields) {
+    let listed: Vec<Vec<u8>> = fields
+        .all(Name::Connection)
         .flat_map(members)
-        .filter(|member| !is_usual(member))
-        .filter_map(|member| Name::from_bytes(member).ok())
-        .filter(|listed| !is_needed(listed))
+        .filter(|member| !is_usual(member) && !is_needed(member))
+        .map(<[u8]>::to_vec)
         .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
-        head.remove(name);
+    for name in &listed {
+        fields.remove_named(name);
+    }
+    for name in HOP_BY_HOP {
+        fields.remove(name);
     }
 }
 
@@ -70,21 +92,12 @@ fn is_usual(member: &[u8]) -> bool {
 
 /// Fields that a sender cannot have taken out by listing them under `Connection`: they say where a request goes, where
 /// a body ends, and who the client is.
-fn is_needed(listed: &Name) -> bool {
-    *listed == name::HOST
-        || *listed == name::CONTENT_LENGTH
-        || listed.as_str().starts_with("x-forwarded-")
-}
-
-/// HTTP/2 may split `Cookie`; HTTP/1.1 has it in one field (RFC 9113 section 8.2.3).
-fn join_cookies(head: &mut RequestHead) {
-    if head.version() != HttpVersion::Http2 || head.all(&name::COOKIE).nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = head.all(&name::COOKIE).map(Value::as_bytes).collect();
-    if let Ok(joined) = Value::from_bytes(&crumbs.join(&b"; "[..])) {
-        head.set(name::COOKIE, joined);
-    }
+fn is_needed(listed: &[u8]) -> bool {
+    const FORWARDED: &[u8] = b"x-forwarded-";
+    matches!(Name::of(listed), Name::Host | Name::ContentLength)
+        || listed
+            .get(..FORWARDED.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(FORWARDED))
 }
 
 #[cfg(test)]
@@ -92,11 +105,15 @@ mod tests {
     use super::*;
 
     fn head(fields: &[(&str, &str)]) -> RequestHead {
-        let mut builder = http::Request::builder().uri("/");
-        for (name, value) in fields {
-            builder = builder.header(*name, *value);
+        let mut text = "GET / HTTP/1.1\r\n".to_owned();
+        if !fields.iter().any(|(name, _)| *name == "host") {
+            text.push_str("host: a\r\n");
         }
-        RequestHead::new(builder.body(()).unwrap().into_parts().0)
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        RequestHead::parse(text.as_bytes()).unwrap().unwrap().0
     }
 
     #[test]
@@ -109,8 +126,8 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
         ]);
         assert_eq!(request(&mut head), None);
-        let left: Vec<_> = head.map().keys().map(Name::as_str).collect();
-        assert_eq!(left, ["host", "x-forwarded-for"]);
+        let left: Vec<_> = head.fields().iter().map(|(_, name, _)| name).collect();
+        assert_eq!(left, [&b"host"[..], b"x-forwarded-for"]);
     }
 
     #[test]
@@ -119,10 +136,7 @@ mod tests {
             ("connection", "Upgrade"),
             ("upgrade", "websocket"),
         ]));
-        assert_eq!(
-            wanted.as_ref().map(Value::as_bytes),
-            Some(&b"websocket"[..])
-        );
+        assert_eq!(wanted.as_deref(), Some(&b"websocket"[..]));
         assert_eq!(
             request(&mut head(&[("connection", "upgrade"), ("upgrade", "h2c")])),
             None
@@ -134,9 +148,6 @@ mod tests {
     fn trailers_is_the_one_te_that_passes() {
         let mut head = head(&[("te", "gzip, trailers"), ("connection", "te")]);
         request(&mut head);
-        assert_eq!(
-            head.first(&name::TE).map(Value::as_bytes),
-            Some(&b"trailers"[..])
-        );
+        assert_eq!(head.fields().first(Name::Te), Some(&b"trailers"[..]));
     }
 }

@@ -2,12 +2,11 @@
 
 use tidegate_model::{RedirectPolicy, authority_host};
 
-use crate::head::{Fields, RequestHead, ResponseHead, Value, name};
+use crate::message::{Name, RequestHead, ResponseHead};
 
 /// The redirect of a request to the same address with `https`. `None` when the request names no host to go to.
 pub(crate) fn to_https(head: &RequestHead, policy: &RedirectPolicy) -> Option<ResponseHead> {
-    let authority = head.first(&name::HOST)?.to_str().ok()?;
-    let host = authority_host(authority);
+    let host = authority_host(head.authority()?);
     let target = if head.path() == "*" {
         "/"
     } else {
@@ -18,6 +17,8 @@ pub(crate) fn to_https(head: &RequestHead, policy: &RedirectPolicy) -> Option<Re
         port => format!("https://{host}:{port}{target}"),
     };
     let mut response = ResponseHead::with_status(policy.status);
-    response.set(name::LOCATION, Value::try_from(location).ok()?);
+    response
+        .fields_mut()
+        .append(Name::Location, location.as_bytes());
     Some(response)
 }

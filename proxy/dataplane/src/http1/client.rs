@@ -1,109 +1,171 @@
 //! HTTP/1.1 towards an endpoint: one exchange at a time, then back to the pool.
 //!
-//! The connection is driven by the task whose exchange it carries, not by one of its own: no wake-up crosses tasks.
+//! The connection is driven by the task whose exchange it carries: no wake-up crosses tasks.
 
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use hyper::client::conn::http1::{Builder, Connection as Driver, SendRequest};
-use hyper_util::rt::TokioIo;
-
-use super::{BUFFER, FIELDS};
-use crate::body::RequestBody;
-use crate::head::{Fields, RequestHead, name};
-use crate::upstream::{Answered, EndpointState, Stream, answered};
+use super::link::{Encoding, Link};
+use crate::buffer::{self, Last};
+use crate::exchange::side::{BodyError, Part, Sink, Source};
+use crate::message::{BodyLength, Decoder, Fields, RequestHead, RequestKind, ResponseHead};
+use crate::transport::Transport;
+use crate::upstream::UpstreamError;
 
 /// An open connection.
 pub(crate) struct Connection {
-    sender: SendRequest<RequestBody>,
-    driver: Box<Driver<TokioIo<Stream>, RequestBody>>,
-    /// The driver has run to its end and must not be polled again.
-    over: bool,
+    link: Link,
+    kind: RequestKind,
+    /// How the body of the request is sent.
+    encoding: Encoding,
+    /// Whether the last byte of the request is with the link.
+    requested: bool,
+    /// Whether a byte of the response has come.
+    answered: bool,
+    /// The body of the response, once its head is there.
+    response: Option<Decoder>,
     /// Whether the last response leaves the connection open (RFC 9112 section 9.3).
     persistent: bool,
 }
 
 impl Connection {
     /// Speaks HTTP/1.1 on a fresh stream.
-    pub(crate) async fn open(stream: Stream) -> hyper::Result<Self> {
-        let mut builder = Builder::new();
-        builder
-            .writev(false)
-            .max_headers(FIELDS)
-            .max_buf_size(BUFFER * 4);
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        Ok(Self {
-            sender,
-            driver: Box::new(driver),
-            over: false,
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            link: Link::new(transport),
+            kind: RequestKind::Other,
+            encoding: Encoding::Plain,
+            requested: true,
+            answered: false,
+            response: None,
             persistent: true,
-        })
-    }
-
-    /// Moves bytes. After the end of the connection it does nothing.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.over && Pin::new(&mut *self.driver).poll(cx).is_ready() {
-            self.over = true;
         }
     }
 
     /// Whether another request can be sent. Takes no system call unless the endpoint has sent or closed something.
     pub(crate) fn is_idle(&mut self) -> bool {
-        self.drive(&mut nobody());
-        !self.over && self.sender.is_ready()
+        let mut nobody = Context::from_waker(Waker::noop());
+        self.link.input.is_empty() && self.link.poll_fill(&mut nobody).is_pending()
     }
 
-    /// Sends a request and waits for the head of the response. The body comes while the connection is driven, which
-    /// a [`Lease`] does.
-    pub(crate) async fn send(&mut self, head: RequestHead, body: RequestBody) -> Answered {
-        let request = http::Request::from_parts(head.into_parts(), body);
-        // Freed of the runtime's budget, since a wake-up when that is used up would reach nobody.
-        let sent = tokio::task::unconstrained(self.sender.try_send_request(request));
-        let mut sent = std::pin::pin!(sent);
-        let outcome = std::future::poll_fn(|cx| {
-            if !self.over && Pin::new(&mut *self.driver).poll(cx).is_ready() {
-                self.over = true;
+    /// Ends the exchange. Whether it has left the connection in a state that another can begin in.
+    pub(crate) fn end(&mut self) -> bool {
+        self.link.input.release();
+        self.persistent
+            && self.requested
+            && self.response.as_ref().is_some_and(Decoder::is_done)
+            && self.link.input.is_empty()
+            && self.link.output.is_empty()
+    }
+
+    /// Begins an exchange: the head goes out with the first part of the body, or at a flush.
+    pub(crate) fn begin(&mut self, head: &RequestHead, length: BodyLength) {
+        self.kind = head.kind();
+        self.requested = length == BodyLength::Empty;
+        self.answered = false;
+        self.response = None;
+        let out = self.link.output.writer();
+        head.write_http1(out);
+        self.encoding = match length {
+            BodyLength::Chunked | BodyLength::UntilClose => {
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+                Encoding::Chunked
             }
-            sent.as_mut().poll(&mut nobody())
-        })
-        .await;
-        let (head, body) = answered(outcome)?;
-        self.persistent = head.is_http11() && !head.lists(&name::CONNECTION, "close");
-        Ok((head, body))
+            BodyLength::Empty | BodyLength::Known(_) => Encoding::Plain,
+        };
+        out.extend_from_slice(b"\r\n");
     }
 
-    /// The stream after a switch of protocols, and what was read of the new one already.
-    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
-        let parts = self.driver.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
-    }
-}
-
-/// For what only the driver moves: whoever drives looks at it in the same breath, so waking the task once more for it
-/// would be work for nothing.
-pub(crate) fn nobody() -> Context<'static> {
-    Context::from_waker(Waker::noop())
-}
-
-/// A connection that is busy with the body of a response.
-pub(crate) struct Lease {
-    pub(crate) connection: Connection,
-    pub(crate) endpoint: Rc<EndpointState>,
-}
-
-impl Lease {
-    /// Moves bytes.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.connection.drive(cx);
+    /// Whether the endpoint has begun to answer.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered
     }
 
-    /// The body has ended: the connection goes to the pool, unless it is known to be at its end. Whether it can really
-    /// carry another request is seen when it is taken out again.
-    pub(crate) fn give_back(self) {
-        if self.connection.persistent && !self.connection.over {
-            self.endpoint.put_idle(self.connection);
+    /// The next head of the response: those of class 1xx one by one, then the final one.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<ResponseHead, UpstreamError>> {
+        loop {
+            if !self.link.input.is_empty() {
+                self.answered = true;
+                match ResponseHead::parse(self.link.input.bytes(), self.kind)? {
+                    Some((head, length)) => {
+                        self.link.input.consume(length);
+                        return Poll::Ready(self.accept(head));
+                    }
+                    None if self.link.input.len() >= buffer::SIZE => {
+                        return Poll::Ready(Err(UpstreamError::HeadTooLarge));
+                    }
+                    None => {}
+                }
+            }
+            if ready!(self.link.poll_fill(cx)).map_err(UpstreamError::Io)? == 0 {
+                return Poll::Ready(Err(UpstreamError::Closed));
+            }
         }
+    }
+
+    fn accept(&mut self, head: ResponseHead) -> Result<ResponseHead, UpstreamError> {
+        if head.is_informational() {
+            return Ok(head);
+        }
+        let length = head.body_length();
+        let fits = match length {
+            BodyLength::Empty => head.status() == 101 || self.link.input.is_empty(),
+            BodyLength::Known(length) => self.link.input.len() as u64 <= length,
+            BodyLength::Chunked | BodyLength::UntilClose => true,
+        };
+        if !fits {
+            return Err(UpstreamError::Excess);
+        }
+        self.persistent = head.persists() && length != BodyLength::UntilClose;
+        self.response = Some(Decoder::new(length));
+        Ok(head)
+    }
+
+    /// The stream after a switch of protocols, with what was read of the new one already.
+    pub(crate) fn into_link(self) -> Link {
+        self.link
+    }
+}
+
+impl Source for Connection {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part<'_>, BodyError>> {
+        match &mut self.response {
+            Some(response) => self.link.poll_part(cx, response),
+            None => Poll::Ready(Err(BodyError::Closed)),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.response.as_ref().is_some_and(Decoder::is_done)
+    }
+}
+
+impl Sink for Connection {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.link.poll_ready(cx).map_err(BodyError::Io)
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8], last: bool) -> Result<(), BodyError> {
+        self.link.send(cx, bytes, self.encoding)?;
+        if last {
+            self.finish(cx, None)?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        _cx: &mut Context<'_>,
+        trailers: Option<&Fields>,
+    ) -> Result<(), BodyError> {
+        self.requested = true;
+        self.link.finish(self.encoding, trailers);
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.link.poll_flush(cx, Last::No).map_err(BodyError::Io)
     }
 }

@@ -1,12 +1,9 @@
-//! HTTP/1.0 and 1.1, on hyper: the engine towards clients and the one towards endpoints.
+//! HTTP/1.0 and 1.1: the engine towards clients and the one towards endpoints (RFC 9112).
 
 mod client;
+mod link;
 mod server;
 
-pub(crate) use client::{Connection, Lease, nobody};
+pub(crate) use client::Connection as ClientConnection;
+pub(crate) use link::Link;
 pub(crate) use server::serve;
-
-/// Limit of a head and of what is buffered of a body, in bytes.
-pub(crate) const BUFFER: usize = 64 * 1024;
-/// Limit of fields in a head.
-pub(crate) const FIELDS: usize = 128;

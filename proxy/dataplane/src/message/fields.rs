@@ -69,6 +69,7 @@ impl Fields {
     }
 
     /// Name, name as written, and value of every field, in order.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
         self.kept()
             .map(|line| (line.name, self.written_name(line), self.value(line)))

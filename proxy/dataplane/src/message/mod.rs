@@ -2,7 +2,6 @@
 //!
 //! A head is the bytes that were received, an index of their lines, and edits. It is checked once, when it is read:
 //! whoever holds a [`RequestHead`] or a [`ResponseHead`] holds one with a single reading.
-#![allow(dead_code, unused_imports)]
 
 mod authority;
 mod fields;
@@ -17,7 +16,7 @@ mod target;
 mod trailers;
 
 pub(crate) use fields::{Fields, members};
-pub(crate) use framing::{Decoder, FramingError, Step, encode_chunk, encode_last_chunk};
+pub(crate) use framing::{Decoder, FramingError, encode_chunk, encode_last_chunk};
 pub(crate) use head::{
     BodyLength, HttpVersion, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Rejection, RejectionKind,
 };

@@ -7,7 +7,7 @@ use std::thread::LocalKey;
 use super::length::{Announced, announced};
 use super::recycled::{Recycled, Reusable, Shelf};
 use super::target::{Target, normalise};
-use super::{BodyLength, Fields, HttpVersion, Name, Rejection};
+use super::{BodyLength, Fields, HttpVersion, Name, Rejection, RequestKind};
 
 mod http1;
 mod http2;
@@ -50,6 +50,16 @@ impl Reusable for Request {
 }
 
 impl RequestHead {
+    /// What stands for a request that could not be read, where an answer to it is recorded.
+    pub(crate) fn unreadable() -> Self {
+        let mut request = Recycled::<Request>::take();
+        request.words.push('-');
+        (request.method_end, request.path_end, request.target_end) = (1, 1, 1);
+        request.version = HttpVersion::Http11;
+        request.body_length = BodyLength::Empty;
+        Self(request)
+    }
+
     pub(crate) fn version(&self) -> HttpVersion {
         self.0.version
     }
@@ -62,8 +72,12 @@ impl RequestHead {
         self.method() == "CONNECT"
     }
 
-    pub(crate) fn is_head(&self) -> bool {
-        self.method() == "HEAD"
+    /// What its method says about the body of the response.
+    pub(crate) fn kind(&self) -> RequestKind {
+        match self.method() {
+            "HEAD" => RequestKind::Head,
+            _ => RequestKind::Other,
+        }
     }
 
     /// Whether sending it twice does what sending it once does (RFC 9110 section 9.2.2).

@@ -6,7 +6,8 @@
 //! - Slashes that follow each other are one.
 //! - Dot segments are removed (RFC 3986 section 5.2.4); `..` at the root stays at the root.
 //! - Encoded slashes (`%2F`) and backslashes (`\`, `%5C`) separate nothing and stay as they are. A path that would have a
-//!   dot segment if they did is refused: some servers behind us let them separate.
+//!   dot segment if they did is refused: some servers behind us let them separate. So is one with a dot segment that has
+//!   parameters (`/..;x/`): some servers leave those out.
 //! - `%00` and incomplete percent-encodings are refused.
 //! - All else stays byte for byte.
 
@@ -144,7 +145,8 @@ fn remove_segments(path: &str, out: &mut String) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Whether a segment would have dot segments in it if backslashes and encoded slashes were separators.
+/// Whether a segment would have dot segments in it if backslashes and encoded slashes were separators, and parameters
+/// were left out.
 fn hides_dot_segment(segment: &str) -> bool {
     let bytes = segment.as_bytes();
     let (mut start, mut place, mut separated) = (0, 0, false);
@@ -159,7 +161,9 @@ fn hides_dot_segment(segment: &str) -> bool {
             }
         };
         separated |= !rest.is_empty();
-        if separated && matches!(bytes.get(start..place), Some(b"." | b"..")) {
+        let part = bytes.get(start..place).unwrap_or_default();
+        let name = part.split(|byte| *byte == b';').next().unwrap_or_default();
+        if matches!(name, b"." | b"..") && (separated || name.len() < part.len()) {
             return true;
         }
         place += separator;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use crate::clock::{Clock, ticks};
-use crate::{http1, http2};
+use crate::http1::ClientConnection;
+use crate::http2;
 
 /// Idle connections kept per endpoint and worker.
 const IDLE: usize = 512;
@@ -25,7 +26,7 @@ pub(crate) struct EndpointState {
 }
 
 struct Idle {
-    connection: http1::Connection,
+    connection: Box<ClientConnection>,
     since: u64,
 }
 
@@ -62,18 +63,18 @@ impl EndpointState {
         self.suspect_until.set(0);
     }
 
-    /// A usable connection and how many ticks it lay idle. The newest is taken, so that a surplus grows old.
-    pub(crate) fn take_idle(&self) -> Option<(http1::Connection, u64)> {
+    /// A usable connection. The newest is taken, so that a surplus grows old.
+    pub(crate) fn take_idle(&self) -> Option<Box<ClientConnection>> {
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             if idle.connection.is_idle() {
-                return Some((idle.connection, self.clock.now().saturating_sub(idle.since)));
+                return Some(idle.connection);
             }
         }
     }
 
     /// Keeps a connection for the next request.
-    pub(crate) fn put_idle(&self, connection: http1::Connection) {
+    pub(crate) fn put_idle(&self, connection: Box<ClientConnection>) {
         let mut idle = self.idle.borrow_mut();
         if !self.removed.get() && idle.len() < IDLE {
             idle.push(Idle {
@@ -133,8 +134,8 @@ impl InFlight {
         Self(endpoint)
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.0.address
+    pub(crate) fn endpoint(&self) -> &EndpointState {
+        &self.0
     }
 }
 

@@ -1,13 +1,13 @@
 //! Towards endpoints: what a worker remembers of each upstream, the choice among endpoints, pools, connecting.
 
-mod answer;
 mod connect;
 mod endpoint;
+mod exchange;
 mod table;
 mod tls;
 
-pub(crate) use answer::{Answered, answered};
-pub(crate) use connect::{ConnectError, Stream, connect};
+pub(crate) use connect::{ConnectError, connect};
 pub(crate) use endpoint::{EndpointState, InFlight};
+pub(crate) use exchange::{Reuse, UpstreamConnection, UpstreamError, UpstreamExchange};
 pub(crate) use table::{UpstreamState, UpstreamTable};
-pub(crate) use tls::connector;
+pub(crate) use tls::{UpstreamTls, connector};

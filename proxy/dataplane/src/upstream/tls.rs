@@ -6,13 +6,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio_rustls::TlsConnector;
+
+/// How TLS is spoken to endpoints.
+pub(crate) type UpstreamTls = Arc<ClientConfig>;
 
 /// Speaks TLS 1.2 and 1.3 to endpoints, whoever they say they are.
 ///
 /// An endpoint is a pod's address: its certificate, if it has one of its own at all, can name nothing that is known
 /// here. As with other ingress controllers the traffic is encrypted, not authenticated.
-pub(crate) fn connector(provider: Arc<CryptoProvider>) -> Result<TlsConnector, Error> {
+pub(crate) fn connector(provider: Arc<CryptoProvider>) -> Result<UpstreamTls, Error> {
     let verifier = Arc::new(AnyEndpoint {
         algorithms: provider.signature_verification_algorithms,
     });
@@ -22,7 +24,7 @@ pub(crate) fn connector(provider: Arc<CryptoProvider>) -> Result<TlsConnector, E
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
+    Ok(Arc::new(config))
 }
 
 /// Believes every certificate, but insists that the endpoint has its key.

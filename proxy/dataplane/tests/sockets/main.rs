@@ -7,8 +7,10 @@
 
 mod bodies;
 mod drain;
+mod exchanges;
 mod faults;
 mod forwarding;
+mod handshake;
 mod hostile;
 mod protocols;
 mod support;

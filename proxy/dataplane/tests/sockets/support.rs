@@ -35,6 +35,7 @@ impl Gate {
         let bound = tidegate_dataplane::bind(Settings {
             http: vec![local],
             https: vec![local],
+            accept: tidegate_dataplane::AcceptMode::default(),
             workers: NonZeroUsize::new(workers).unwrap(),
             access_log: AccessLog::Off,
             max_connections: NonZeroUsize::new(1000).unwrap(),

@@ -14,7 +14,7 @@ use tidegate_model::{
 
 use crate::support::*;
 
-fn certificate(name: &str) -> Arc<Certificate> {
+pub(crate) fn certificate(name: &str) -> Arc<Certificate> {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let der = made.cert.der().clone();
     Arc::new(Certificate {
@@ -32,7 +32,7 @@ fn certificate(name: &str) -> Arc<Certificate> {
 
 /// Notes which certificate it was shown.
 #[derive(Debug, Default)]
-struct Seen(Mutex<Vec<CertificateDer<'static>>>);
+pub(crate) struct Seen(Mutex<Vec<CertificateDer<'static>>>);
 
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
@@ -72,7 +72,7 @@ impl ServerCertVerifier for Seen {
     }
 }
 
-fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+pub(crate) fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -102,7 +102,7 @@ pub(crate) async fn http2_client(
     sender
 }
 
-fn open(
+pub(crate) fn open(
     address: SocketAddr,
     name: &str,
     config: &Arc<ClientConfig>,

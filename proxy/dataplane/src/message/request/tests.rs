@@ -47,7 +47,7 @@ fn a_usual_request() {
     assert_eq!(head.host(), "a.example");
     assert_eq!(head.body_length(), BodyLength::Empty);
     assert!(head.persists() && !head.expects_continue());
-    assert!(!head.is_connect() && !head.is_head() && head.is_idempotent());
+    assert!(!head.is_connect() && head.kind() == RequestKind::Other && head.is_idempotent());
     assert_eq!(format!("{}\r\n", written(&head)), text);
 }
 

@@ -1,5 +1,7 @@
 //! Listening sockets: one per worker and address, sharing the port (SO_REUSEPORT).
 
+mod defer;
+
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -79,6 +81,17 @@ impl fmt::Display for ListenerProtocol {
     }
 }
 
+/// When a worker takes a new connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptMode {
+    /// With the client's first bytes, or a second after it connected. A connection that carries one request costs less,
+    /// and clients that only connect take nothing but a place in the kernel's queue.
+    #[default]
+    OnData,
+    /// As soon as it is connected.
+    OnConnect,
+}
+
 /// A bound listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BoundAddress {
@@ -112,15 +125,22 @@ pub(crate) fn bind(
     protocol: ListenerProtocol,
     address: ListenAddress,
     workers: NonZeroUsize,
+    mode: AcceptMode,
 ) -> Result<Vec<Listener>, BindError> {
     match address {
-        ListenAddress::Socket(address) => Ok(vec![bind_one(protocol, address, workers)?]),
+        ListenAddress::Socket(address) => Ok(vec![bind_one(protocol, address, workers, mode)?]),
         ListenAddress::Port(port) => {
-            let v4 = bind_one(protocol, (Ipv4Addr::UNSPECIFIED, port).into(), workers)?;
+            let v4 = bind_one(
+                protocol,
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+                workers,
+                mode,
+            )?;
             let v6 = bind_one(
                 protocol,
                 (Ipv6Addr::UNSPECIFIED, v4.bound.address.port()).into(),
                 workers,
+                mode,
             );
             match v6 {
                 Ok(v6) => Ok(vec![v4, v6]),
@@ -140,13 +160,14 @@ fn bind_one(
     protocol: ListenerProtocol,
     address: SocketAddr,
     workers: NonZeroUsize,
+    mode: AcceptMode,
 ) -> Result<Listener, BindError> {
     let fail = |source| BindError { address, source };
-    let first = socket(address).map_err(fail)?;
+    let first = socket(address, mode).map_err(fail)?;
     let bound = first.local_addr().map_err(fail)?;
     let mut sockets = vec![first];
     for _ in 1..workers.get() {
-        sockets.push(socket(bound).map_err(fail)?);
+        sockets.push(socket(bound, mode).map_err(fail)?);
     }
     Ok(Listener {
         bound: BoundAddress {
@@ -157,7 +178,7 @@ fn bind_one(
     })
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr, mode: AcceptMode) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -173,7 +194,11 @@ fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    let listener = socket.into();
+    if mode == AcceptMode::OnData {
+        defer::until_data(&listener)?;
+    }
+    Ok(listener)
 }
 
 #[cfg(test)]
@@ -199,7 +224,12 @@ mod tests {
     #[test]
     fn every_worker_has_a_socket_on_one_port() -> Result<(), BindError> {
         let workers = NonZeroUsize::new(3).unwrap();
-        let listeners = bind(ListenerProtocol::Http, ListenAddress::Port(0), workers)?;
+        let listeners = bind(
+            ListenerProtocol::Http,
+            ListenAddress::Port(0),
+            workers,
+            AcceptMode::default(),
+        )?;
         let port = listeners[0].bound.address.port();
         assert_ne!(port, 0);
         for listener in &listeners {

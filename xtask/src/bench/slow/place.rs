@@ -1,0 +1,149 @@
+//! Tidegate with its manifests, and the backends behind it.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use super::super::backend::{Backend, Cpu};
+use super::super::client;
+use super::super::running::Running;
+use super::backends::{Behaviour, Stubborn};
+use super::{ANSWER_DEADLINE, HEAD_DEADLINE, IDLE_DEADLINE, SLACK};
+
+/// The backend of `bench-assets`, which answers as it should.
+pub(super) const GOOD_HOST: &str = "good.test";
+/// Never reads.
+pub(super) const DEAF_HOST: &str = "deaf.test";
+/// Answers before it reads.
+pub(super) const HASTY_HOST: &str = "hasty.test";
+
+/// How long Tidegate may take to be ready.
+const START: Duration = Duration::from_secs(30);
+
+/// All that runs; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    tidegate: Running,
+    pub(super) http: SocketAddr,
+    admin: SocketAddr,
+    _backend: Backend,
+    _deaf: Stubborn,
+    _hasty: Stubborn,
+    _folder: TempDir,
+}
+
+impl Place {
+    pub(super) fn start(program: &Path) -> Result<Self> {
+        let folder = TempDir::with_prefix("tidegate-slow-")?;
+        let good = free_port()?;
+        let backend = Backend::start(folder.path(), good, Cpu::Any)?;
+        let deaf = Stubborn::start(Behaviour::Deaf)?;
+        let hasty = Stubborn::start(Behaviour::Hasty)?;
+        let routes = [
+            (GOOD_HOST, good),
+            (DEAF_HOST, deaf.port),
+            (HASTY_HOST, hasty.port),
+        ];
+        let manifests = folder.path().join("manifests.yaml");
+        fs::write(
+            &manifests,
+            routes.map(|(host, port)| objects(host, port)).concat(),
+        )?;
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let config = folder.path().join("settings.yaml");
+        fs::write(&config, settings(http, admin))?;
+        let mut command = Command::new(program);
+        command.args(["serve", "--workers=2"]);
+        command.arg("--config").arg(&config);
+        command.arg("--manifests").arg(&manifests);
+        let tidegate = Running::spawn("tidegate", &mut command, folder.path(), START, || {
+            client::is_ready(admin)
+        })?;
+        Ok(Self {
+            tidegate,
+            http,
+            admin,
+            _backend: backend,
+            _deaf: deaf,
+            _hasty: hasty,
+            _folder: folder,
+        })
+    }
+
+    pub(super) fn resident_mib(&self) -> f64 {
+        self.tidegate.resident_mib()
+    }
+
+    /// Waits until no more connections of clients are open than these, and not longer than [`SLACK`]. How many they are then,
+    /// as the metrics have them.
+    pub(super) fn wait_for_connections(&self, most: usize) -> Result<u64> {
+        let deadline = Instant::now() + SLACK;
+        loop {
+            let open = client::metric(self.admin, "tidegate_connections_open")?;
+            if open <= most as u64 || Instant::now() > deadline {
+                return Ok(open);
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A port that nothing listens on.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+fn settings(http: SocketAddr, admin: SocketAddr) -> String {
+    format!(
+        "http: {http}\nhttps: off\nadmin: {admin}\ntimeouts:\n  requestHead: {head}s\n  idle: {idle}s\n  responseHead: {answer}s\n",
+        head = HEAD_DEADLINE.as_secs(),
+        idle = IDLE_DEADLINE.as_secs(),
+        answer = ANSWER_DEADLINE.as_secs(),
+    )
+}
+
+/// A host whose requests all go to one port.
+fn objects(host: &str, port: u16) -> String {
+    let name = host.trim_end_matches(".test");
+    format!(
+        "\
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: {name}}}
+spec:
+  ingressClassName: tidegate
+  rules:
+    - host: {host}
+      http:
+        paths:
+          - path: /
+            pathType: Prefix
+            backend: {{service: {{name: {name}, port: {{number: 80}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  ports: [{{name: http, port: 80, targetPort: {port}}}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: {name}
+  labels: {{kubernetes.io/service-name: {name}}}
+addressType: IPv4
+ports: [{{name: http, port: {port}}}]
+endpoints:
+  - addresses: [127.0.0.1]
+"
+    )
+}
