@@ -147,6 +147,18 @@ impl Guard {
         }
     }
 
+    #[cfg(fuzzing)]
+    pub(super) fn watched(&self) -> super::fuzzing::Watched {
+        super::fuzzing::Watched {
+            spent: self.is_spent(),
+            credit: self.credit.get(),
+            blocks: self.blocks.get(),
+            open_block: self.open_block(),
+            going_away: self.is_going_away(),
+            owed: self.owed.get(),
+        }
+    }
+
     fn owe(&self, bytes: usize) {
         self.owed.set(self.owed.get().saturating_add(bytes));
     }
