@@ -117,3 +117,37 @@ fn https_endpoints_get_tls() {
     }
     assert_eq!(backend.opened(), 1);
 }
+
+#[test]
+fn what_an_endpoint_sends_behind_a_204_over_http2_is_not_passed_on() {
+    let backend = Backend::raw(|mut stream, _| {
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let length = u8::try_from(payload.len()).unwrap();
+            [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).unwrap();
+        stream.write_all(&frame(4, 0, 0, &[])).unwrap();
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).is_ok() {
+            let [_, high, low, kind, _, _, _, _, id] = head;
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+            stream.read_exact(&mut payload).unwrap();
+            if kind == 1 {
+                // HPACK's ninth entry is `:status: 204`.
+                let answer = frame(1, 4, id, &[0x89]);
+                let more = frame(0, 1, id, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                let _ = stream.write_all(&[answer, more].concat());
+            }
+        }
+    });
+    let gate = Gate::start(snapshot(
+        &[rule("", "/", "u")],
+        &[upstream("u", Protocol::H2c, &[backend.address])],
+    ));
+    let mut client = gate.client();
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.response().status(), 204);
+    }
+}
