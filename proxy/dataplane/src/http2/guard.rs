@@ -24,6 +24,8 @@ const BYTES: usize = 512;
 
 /// Bytes before each frame (RFC 9113 section 4.1).
 const FRAME_HEAD: usize = 9;
+/// Most bytes of padding with its length (RFC 9113 section 6.1).
+const PADDING: u32 = 256;
 /// Bytes that a client begins with, before its first frame (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 /// Up to this many bytes in several pieces are written as one.
@@ -115,7 +117,7 @@ impl Guard {
     /// A frame begins.
     fn see(&self, frame: FrameHead) {
         match frame.kind {
-            Kind::Data if frame.length == 0 && !frame.flags.end_stream() => self.pay(1),
+            Kind::Data if frame.may_be_empty() => self.pay(1),
             Kind::Data => {}
             Kind::Headers => {
                 self.blocks.set(self.blocks.get() + 1);
@@ -211,6 +213,10 @@ impl Flags {
     fn end_headers(self) -> bool {
         self.0 & 0x4 != 0
     }
+
+    fn padded(self) -> bool {
+        self.0 & 0x8 != 0
+    }
 }
 
 impl FrameHead {
@@ -231,6 +237,13 @@ impl FrameHead {
             },
             flags: Flags(flags),
         }
+    }
+
+    /// Whether a DATA frame may bring no data and no end: padding and its length are all there is to a short one then.
+    /// One that brings data after all earns what it costs when it passes.
+    fn may_be_empty(self) -> bool {
+        let shortest = if self.flags.padded() { PADDING + 1 } else { 1 };
+        self.length < shortest && !self.flags.end_stream()
     }
 
     fn ends_block(self) -> bool {
@@ -416,6 +429,8 @@ mod tests {
     fn a_flood_of_any_control_frame_spends_the_credit() {
         let floods = [
             ("empty DATA", frame(0, 0, &[])),
+            ("padded empty DATA", frame(0, 8, &[0])),
+            ("DATA of padding", frame(0, 8, &[255; 256])),
             ("PRIORITY", frame(2, 0, &[0; 5])),
             ("RST_STREAM", frame(3, 0, &[0; 4])),
             ("SETTINGS", frame(4, 0, &[])),
