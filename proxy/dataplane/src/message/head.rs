@@ -1,7 +1,7 @@
 //! What heads of both kinds have in common: version, limits, the length of the body, reasons for refusal.
 
 use super::length::content_length;
-use super::{Fields, Name};
+use super::{Fields, Name, members};
 
 /// Most bytes of a head, its final blank line included.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -59,7 +59,7 @@ pub(crate) enum RejectionKind {
     Malformed,
     /// Target longer than [`MAX_TARGET`]: 414.
     TargetTooLong,
-    /// Head longer than [`MAX_HEAD`] or with more lines than [`MAX_FIELDS`]: 431.
+    /// Head longer than [`MAX_HEAD`], or with more lines or connection options than [`MAX_FIELDS`]: 431.
     HeadTooLarge,
     /// A version of HTTP that is not spoken here: 505.
     Version,
@@ -86,6 +86,11 @@ impl Rejection {
     pub(super) const TOO_MANY_FIELDS: Self = Self {
         kind: RejectionKind::HeadTooLarge,
         reason: "too many fields",
+    };
+
+    pub(super) const TOO_MANY_OPTIONS: Self = Self {
+        kind: RejectionKind::HeadTooLarge,
+        reason: "too many connection options",
     };
 
     pub(super) const VERSION: Self = Self {
@@ -144,6 +149,16 @@ pub(super) const CONNECTION_SPECIFIC: u64 = Name::Connection.bit()
     | Name::ProxyConnection.bit()
     | Name::TransferEncoding.bit()
     | Name::Upgrade.bit();
+
+/// Checks that `Connection` lists no more than it can name fields (RFC 9110 section 7.6.1): each is looked for among the
+/// fields when they are passed on.
+pub(super) fn check_connection_options(fields: &Fields) -> Result<(), Rejection> {
+    let options = fields.all(Name::Connection).flat_map(members);
+    if options.take(MAX_FIELDS + 1).count() > MAX_FIELDS {
+        return Err(Rejection::TOO_MANY_OPTIONS);
+    }
+    Ok(())
+}
 
 /// Whether the sender keeps the connection open (RFC 9112 section 9.3).
 pub(super) fn persists(fields: &Fields, version: HttpVersion) -> bool {
