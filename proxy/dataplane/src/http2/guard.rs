@@ -90,6 +90,11 @@ impl Guard {
         self.earn(PER_MESSAGE);
     }
 
+    /// A request was refused unanswered: the work for it was in vain.
+    pub(super) fn refused(&self) {
+        self.pay(10);
+    }
+
     fn earn(&self, credit: u32) {
         self.credit
             .set(self.credit.get().saturating_add(credit).min(CREDIT));

@@ -83,6 +83,58 @@ fn grpc_passes_from_http2_to_http2_with_its_trailers() {
 }
 
 #[test]
+fn large_heads_of_one_http2_connection_are_bounded_together() {
+    const REQUESTS: usize = 60;
+    // As many as fit 2 MiB.
+    const SERVED: usize = 34;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let backend = Backend::raw(move |mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        while read_message(&mut reader).is_some() {
+            // Waits until the sender is gone.
+            let _ = released.lock().unwrap().recv();
+            let _ = stream.write_all(ok("x").as_bytes());
+        }
+    });
+    let gate = Gate::start(everything_to(backend.address));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut sender = http2_client(gate.https).await;
+        let request = || {
+            Request::get("https://a.example/")
+                .header("x-large", "a".repeat(60_000))
+                .body(Full::default())
+                .unwrap()
+        };
+        let (sent, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..REQUESTS {
+            let (answer, sent) = (sender.send_request(request()), sent.clone());
+            tokio::spawn(async move {
+                let status = answer.await.map(|response| response.status());
+                let _ = sent.send(status);
+            });
+        }
+        // Those that find no room are refused at once, in a way that says that they were not served.
+        for _ in SERVED..REQUESTS {
+            let error = answers.recv().await.unwrap().unwrap_err();
+            let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+            let reason = cause.and_then(h2::Error::reason);
+            assert_eq!(reason, Some(h2::Reason::REFUSED_STREAM));
+        }
+        drop(release);
+        for _ in 0..SERVED {
+            assert_eq!(answers.recv().await.unwrap().unwrap(), 200);
+        }
+        let answer = sender.send_request(request()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    });
+}
+
+#[test]
 fn https_endpoints_get_tls() {
     let made = rcgen::generate_simple_self_signed(vec!["pod".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
