@@ -44,13 +44,13 @@ fn received(input: &[u8]) -> Option<(request::Parts, bool)> {
     let mut uri = uri::Parts::default();
     if !authority.is_empty() {
         str::from_utf8(authority).ok()?;
-        uri.authority = Some(Authority::from_maybe_shared(authority.to_vec()).ok()?);
+        uri.authority = Some(Authority::try_from(authority).ok()?);
     }
     let scheme = Scheme::try_from(scheme);
     if !connect {
         uri.scheme = Some(scheme.ok()?).filter(|_| uri.authority.is_some());
         str::from_utf8(path).ok()?;
-        uri.path_and_query = Some(PathAndQuery::from_maybe_shared(path.to_vec()).ok()?);
+        uri.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
     }
     for line in lines {
         let end = line.iter().position(|byte| *byte == b':')?;
