@@ -1,6 +1,7 @@
 //! A data plane on loopback with two kinds of endpoints: honest ones, and one that answers with whatever it is given.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,19 +13,22 @@ use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tidegate_dataplane::{AccessLog, Dataplane, ListenAddress, ListenerProtocol, Settings};
 use tidegate_model::{
     Endpoint, HostPattern, NamespacedName, PathKind, PathMatch, Policy, Protocol, Route,
     RouteLabels, RouteRank, RouteTable, Snapshot, Target, Timeouts, TlsRedirect, Upstream,
     UpstreamId, VirtualHost,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalRuntime;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task;
 use tokio::time;
+use tokio_rustls::TlsConnector;
 
-use crate::{Cuts, Read, reader};
+use crate::{Cuts, Read, reader, trust};
 
 /// How long a connection may take until it is over: more than every timeout of the data plane together.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,16 +41,21 @@ const TIMEOUT: Duration = Duration::from_millis(300);
 pub enum Listener {
     /// Plain text: HTTP/1.1, or HTTP/2 with prior knowledge.
     Http,
-    /// TLS, to which the bytes are hardly a handshake.
+    /// The TLS listener, to which the bytes are hardly a handshake.
     Https,
+    /// HTTP/1.1 within TLS.
+    Http1OverTls,
+    /// HTTP/2 within TLS.
+    Http2OverTls,
 }
 
 /// A running data plane, its endpoints, and the runtime of everything that is not the data plane.
-#[derive(Debug)]
 pub struct Gate {
     runtime: LocalRuntime,
     http: SocketAddr,
     https: SocketAddr,
+    tls_http1: TlsConnector,
+    tls_http2: TlsConnector,
     answer: Rc<RefCell<Answer>>,
     /// What the honest endpoint was asked.
     seen: Rc<RefCell<Vec<Read>>>,
@@ -71,6 +80,9 @@ impl Gate {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build_local(tokio::runtime::LocalOptions::default())?;
+        // A fuzzer has a `main` that is not Rust's, which would have taken care of this: writing to a closed socket is
+        // an error and not the end of the process.
+        let _ = runtime.block_on(async { signal(SignalKind::pipe()) })?;
         let answer = Rc::new(RefCell::new(Answer {
             bytes: Vec::new(),
             cuts: Cuts::new(0),
@@ -115,6 +127,8 @@ impl Gate {
             runtime,
             http,
             https,
+            tls_http1: trust::connector(&[b"http/1.1"])?,
+            tls_http2: trust::connector(&[b"h2"])?,
             answer,
             seen,
             _dataplane: dataplane,
@@ -132,12 +146,7 @@ impl Gate {
             cuts: cuts.clone(),
         };
         self.seen.borrow_mut().clear();
-        let address = match listener {
-            Listener::Http => self.http,
-            Listener::Https => self.https,
-        };
-        let exchange =
-            async { send_and_read(TcpStream::connect(address).await?, bytes, cuts).await };
+        let exchange = self.one(listener, bytes, cuts);
         let exchange = async { time::timeout(PATIENCE, exchange).await };
         match self.runtime.block_on(exchange) {
             Ok(Ok(received)) => received,
@@ -145,6 +154,22 @@ impl Gate {
             Ok(Err(_)) => Vec::new(),
             Err(_) => panic!("the connection hangs"),
         }
+    }
+
+    async fn one(&self, listener: Listener, bytes: &[u8], cuts: Cuts) -> io::Result<Vec<u8>> {
+        let address = match listener {
+            Listener::Http => self.http,
+            _ => self.https,
+        };
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let tls = match listener {
+            Listener::Http | Listener::Https => return send_and_read(stream, bytes, cuts).await,
+            Listener::Http1OverTls => &self.tls_http1,
+            Listener::Http2OverTls => &self.tls_http2,
+        };
+        let server = ServerName::from(address.ip());
+        send_and_read(tls.connect(server, stream).await?, bytes, cuts).await
     }
 
     /// What the honest endpoint was asked in the last exchange, in order.
@@ -167,14 +192,27 @@ impl Gate {
     }
 }
 
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { http, https, .. } = self;
+        f.debug_struct("Gate")
+            .field("http", http)
+            .field("https", https)
+            .finish_non_exhaustive()
+    }
+}
+
 async fn listen() -> io::Result<TcpListener> {
     TcpListener::bind("127.0.0.1:0").await
 }
 
 /// Writes and reads at once, so that neither side waits for the other.
-async fn send_and_read(mut stream: TcpStream, bytes: &[u8], mut cuts: Cuts) -> io::Result<Vec<u8>> {
-    stream.set_nodelay(true)?;
-    let (mut reader, mut writer) = stream.split();
+async fn send_and_read(
+    stream: impl AsyncRead + AsyncWrite,
+    bytes: &[u8],
+    mut cuts: Cuts,
+) -> io::Result<Vec<u8>> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let write = async {
         let mut rest = bytes;
         while let Some((piece, left)) = cuts.next(rest) {
@@ -182,6 +220,7 @@ async fn send_and_read(mut stream: TcpStream, bytes: &[u8], mut cuts: Cuts) -> i
                 return;
             }
             rest = left;
+            let _ = writer.flush().await;
             // The data plane has a thread of its own: it may read between two pieces, which is wanted.
             task::yield_now().await;
         }
@@ -226,6 +265,7 @@ async fn serve(stream: TcpStream, answer: Rc<RefCell<Answer>>) {
     if !matches!(stream.peek(&mut first).await, Ok(1..)) {
         return;
     }
+    let _ = stream.set_nodelay(true);
     let Answer { bytes, cuts } = answer.borrow().clone();
     let _ = time::timeout(PATIENCE, send_and_read(stream, &bytes, cuts)).await;
 }

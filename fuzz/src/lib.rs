@@ -6,6 +6,7 @@ mod gate;
 mod reader;
 #[cfg(fuzzing)]
 mod stream;
+mod trust;
 
 pub use cuts::Cuts;
 pub use gate::{Gate, Listener};

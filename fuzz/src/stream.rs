@@ -1,14 +1,23 @@
 //! Our own reading of a stream of requests.
 
+use std::fmt;
+
 use tidegate_dataplane::fuzzing::{Body, Reading, Request, request_head};
 
 /// A request and its body as we read them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Ours {
     /// Its head.
     pub request: Request,
     /// Its body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Ours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.request.written.escape_ascii())?;
+        writeln!(f, "  {:?}: {}", self.request.body, self.body.escape_ascii())
+    }
 }
 
 /// Why we read no further.

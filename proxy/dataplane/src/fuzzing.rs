@@ -1,5 +1,8 @@
 //! What fuzz targets see of the parsers: bytes in, plain values out. Compiled for them only (`--cfg fuzzing`).
 
+use http::uri::Scheme;
+
+pub use crate::http2::fuzzing::{Side, Watched, watch};
 use crate::message::{self, Name, RequestHead, RequestKind, ResponseHead};
 
 /// A field line: name as written, value.
@@ -94,6 +97,31 @@ pub fn response_head(bytes: &[u8], to_method: &str) -> Reading<Response> {
         Ok(Some((head, length))) => Reading::Whole(Response::of(&head), length),
         Ok(None) => Reading::Partial,
         Err(rejection) => Reading::Refused(rejection.kind.status(), rejection.reason),
+    }
+}
+
+/// A request that came over HTTP/2.
+#[derive(Debug)]
+pub struct Http2Request(RequestHead);
+
+impl Http2Request {
+    /// Takes over what the `h2` crate has of a request; `ended` tells that no body follows.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn new(parts: &http::request::Parts, ended: bool) -> Result<Self, &'static str> {
+        let head = RequestHead::from_http2(parts, ended);
+        head.map(Self).map_err(|rejection| rejection.reason)
+    }
+
+    /// Its head.
+    pub fn request(&self) -> Request {
+        Request::of(&self.0)
+    }
+
+    /// As it goes to an endpoint that speaks HTTP/2. `None` when that cannot carry it.
+    pub fn forwarded(&self) -> Option<http::Request<()>> {
+        self.0.to_http2(Scheme::HTTP)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::setup::{self, Need};
 use crate::table::{Align, Table};
 use crate::terminal::say;
 
+mod corpus;
 mod progress;
 
 use progress::Progress;
@@ -237,7 +238,7 @@ impl Fuzzer {
         Ok(Verdict::of(process::show(&mut command)?.success))
     }
 
-    /// Merges what was found into the committed corpus, as few inputs as reach the same code.
+    /// Adds what was found to the committed corpus, as far as it reaches code that nothing there does.
     fn keep(&self, target: &str) -> Result<Verdict> {
         let (grown, committed) = (self.grown(target), committed(target));
         ensure!(
@@ -245,12 +246,24 @@ impl Fuzzer {
             "{target} has found nothing yet: run it first"
         );
         fs::create_dir_all(&committed)?;
+        // The fuzzer copies into the first corpus whatever is new in any way, which is too much to commit.
+        let merged = tempfile::tempdir()?;
+        for input in fs::read_dir(&committed)? {
+            let input = input?;
+            fs::copy(input.path(), merged.path().join(input.file_name()))?;
+        }
+        let record = tempfile::NamedTempFile::new()?;
         let mut command = self.command(target);
-        command.arg("-set_cover_merge=1").args([&committed, &grown]);
-        let success = process::show(&mut command)?.success;
-        let count = fs::read_dir(&committed)?.count();
+        command
+            .arg("-merge=1")
+            .arg(format!("-merge_control_file={}", record.path().display()))
+            .args([merged.path(), &grown]);
+        if !watch(&mut command)?.success {
+            bail!("{target} failed on what it had found; run it again");
+        }
+        let count = corpus::add(&fs::read_to_string(record.path())?, &committed)?;
         say(format_args!("{} holds {count} inputs", committed.display()));
-        Ok(Verdict::of(success))
+        Ok(Verdict::Pass)
     }
 
     fn grown(&self, target: &str) -> PathBuf {
@@ -304,7 +317,11 @@ fn watch(command: &mut Command) -> Result<Progress> {
             }
         }
     }
-    progress.success = child.wait()?.success();
+    let status = child.wait()?;
+    if !status.success() {
+        say(format_args!("  ended with {status}"));
+    }
+    progress.success = status.success();
     Ok(progress)
 }
 

@@ -25,8 +25,9 @@ struct Figures {
 }
 
 /// How lines start that say nothing to a reader.
-const NOISE: [&str; 9] = [
+const NOISE: [&str; 10] = [
     "INFO: ",
+    "MERGE-",
     "WARNING: Failed to find function",
     "\tNEW_FUNC",
     "\tNEW_PC",

@@ -9,6 +9,7 @@ use super::pump::{Pump, PumpError};
 use super::side::{Client, Source};
 use crate::clock::Timer;
 use crate::downstream::End;
+use crate::message::BodyLength;
 
 /// What stopped a relay.
 enum Stop {
@@ -34,7 +35,9 @@ pub(super) async fn relay<C: Client>(
     if client.send_head(&mut answer.head, length).is_err() {
         return Outcome::Cut(End::Broken);
     }
-    let mut download = match answer.from.is_finished() {
+    // Of a response without a body the client would take what follows for its next one: an endpoint over HTTP/2 can send
+    // DATA behind a 204.
+    let mut download = match length == BodyLength::Empty || answer.from.is_finished() {
         true => Pump::finished(),
         false => Pump::default(),
     };

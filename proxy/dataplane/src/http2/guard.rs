@@ -24,6 +24,8 @@ const BYTES: usize = 512;
 
 /// Bytes before each frame (RFC 9113 section 4.1).
 const FRAME_HEAD: usize = 9;
+/// Most bytes of padding with its length (RFC 9113 section 6.1).
+const PADDING: u32 = 256;
 /// Bytes that a client begins with, before its first frame (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 /// Up to this many bytes in several pieces are written as one.
@@ -88,6 +90,11 @@ impl Guard {
         self.earn(PER_MESSAGE);
     }
 
+    /// A request was refused unanswered: the work for it was in vain.
+    pub(super) fn refused(&self) {
+        self.pay(10);
+    }
+
     fn earn(&self, credit: u32) {
         self.credit
             .set(self.credit.get().saturating_add(credit).min(CREDIT));
@@ -115,7 +122,7 @@ impl Guard {
     /// A frame begins.
     fn see(&self, frame: FrameHead) {
         match frame.kind {
-            Kind::Data if frame.length == 0 && !frame.flags.end_stream() => self.pay(1),
+            Kind::Data if frame.may_be_empty() => self.pay(1),
             Kind::Data => {}
             Kind::Headers => {
                 self.blocks.set(self.blocks.get() + 1);
@@ -144,6 +151,18 @@ impl Guard {
                 self.going_away.set(true);
             }
             Kind::Other => self.pay(1),
+        }
+    }
+
+    #[cfg(fuzzing)]
+    pub(super) fn watched(&self) -> super::fuzzing::Watched {
+        super::fuzzing::Watched {
+            spent: self.is_spent(),
+            credit: self.credit.get(),
+            blocks: self.blocks.get(),
+            open_block: self.open_block(),
+            going_away: self.is_going_away(),
+            owed: self.owed.get(),
         }
     }
 
@@ -199,6 +218,10 @@ impl Flags {
     fn end_headers(self) -> bool {
         self.0 & 0x4 != 0
     }
+
+    fn padded(self) -> bool {
+        self.0 & 0x8 != 0
+    }
 }
 
 impl FrameHead {
@@ -219,6 +242,13 @@ impl FrameHead {
             },
             flags: Flags(flags),
         }
+    }
+
+    /// Whether a DATA frame may bring no data and no end: padding and its length are all there is to a short one then.
+    /// One that brings data after all earns what it costs when it passes.
+    fn may_be_empty(self) -> bool {
+        let shortest = if self.flags.padded() { PADDING + 1 } else { 1 };
+        self.length < shortest && !self.flags.end_stream()
     }
 
     fn ends_block(self) -> bool {
@@ -404,6 +434,8 @@ mod tests {
     fn a_flood_of_any_control_frame_spends_the_credit() {
         let floods = [
             ("empty DATA", frame(0, 0, &[])),
+            ("padded empty DATA", frame(0, 8, &[0])),
+            ("DATA of padding", frame(0, 8, &[255; 256])),
             ("PRIORITY", frame(2, 0, &[0; 5])),
             ("RST_STREAM", frame(3, 0, &[0; 4])),
             ("SETTINGS", frame(4, 0, &[])),

@@ -4,6 +4,8 @@
 //! exchange, ties its flow control to the other side of the exchange, and bounds what a peer can make us do.
 
 mod client;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod guard;
 mod server;
 mod stream;

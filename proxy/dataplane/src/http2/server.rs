@@ -1,5 +1,6 @@
 //! HTTP/2 towards a client: every stream is an exchange of its own.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -24,6 +25,9 @@ use crate::transport::Transport;
 const FAULTY_STREAMS: usize = 256;
 /// Streams that a client may have given up before they were looked at (CVE-2023-44487).
 const STILLBORN_STREAMS: usize = 64;
+/// Bytes that the heads of a connection's open requests may fill together. Each request may have a large one; all of them
+/// having it is what a few bytes can do, since HPACK repeats a field for one (RFC 7541 section 7.3).
+const HEADS: usize = 2 * 1024 * 1024;
 /// How long the end of a connection is waited for once it was announced (GOAWAY).
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -49,13 +53,15 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, transport: Transport) -> E
         leaving: false,
         cut: None,
     };
+    let heads = Rc::new(Cell::new(0));
     let mut streams = FuturesUnordered::new();
     std::future::poll_fn(|cx| {
         loop {
             match session.poll_request(cx) {
-                Poll::Ready(Ok((head, stream))) => {
-                    streams.push(answer(downstream.clone(), head, stream));
-                }
+                Poll::Ready(Ok((head, stream))) => match Held::of(&head, &heads) {
+                    Some(held) => streams.push(answer(downstream.clone(), head, stream, held)),
+                    None => stream.refuse(),
+                },
                 Poll::Ready(Err(end)) => return Poll::Ready(end),
                 Poll::Pending => break,
             }
@@ -100,6 +106,7 @@ async fn answer(
     downstream: Rc<Downstream>,
     head: Result<RequestHead, Rejection>,
     mut stream: ServerStream,
+    _held: Held,
 ) {
     let is_gone = |cx: &mut Context<'_>| Poll::Ready(stream.poll_gone(cx).is_ready());
     if std::future::poll_fn(is_gone).await {
@@ -114,6 +121,32 @@ async fn answer(
             exchange::refuse(&downstream, fault, &mut stream, &timer).await
         }
     };
+}
+
+/// What a request's head takes of [`HEADS`].
+struct Held {
+    bytes: usize,
+    all: Rc<Cell<usize>>,
+}
+
+impl Held {
+    /// `None` when there is too little left.
+    fn of(head: &Result<RequestHead, Rejection>, all: &Rc<Cell<usize>>) -> Option<Self> {
+        let bytes = head.as_ref().map_or(0, RequestHead::size);
+        let together = all.get().saturating_add(bytes);
+        if together > HEADS {
+            return None;
+        }
+        all.set(together);
+        let all = all.clone();
+        Some(Self { bytes, all })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.all.set(self.all.get().saturating_sub(self.bytes));
+    }
 }
 
 /// A client's connection.

@@ -262,6 +262,14 @@ impl ServerStream {
         };
         (head, stream)
     }
+
+    /// Leaves the request unanswered: the client may send it again (RFC 9113 section 8.7).
+    pub(super) fn refuse(mut self) {
+        if let Response::Awaited(respond) = &mut self.response {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            self.guard.refused();
+        }
+    }
 }
 
 impl Source for ServerStream {

@@ -256,16 +256,16 @@ impl Fields {
     /// Adds a line that came over HTTP/2.
     ///
     /// # Errors
-    /// A value with whitespace at its ends (RFC 9113 section 8.2.1).
+    /// A name that [is none](is_field_name), a value with whitespace at its ends (RFC 9113 section 8.2.1).
     pub(super) fn receive_http2(
         &mut self,
         name: &HeaderName,
         value: &HeaderValue,
     ) -> Result<(), Rejection> {
-        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        if is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()) {
-            return Err(Rejection::malformed("whitespace around a field value"));
+        if !is_field_name(name) {
+            return Err(Rejection::malformed("a bad field name"));
         }
+        check_ends(value)?;
         self.append_other(name.as_str().as_bytes(), value.as_bytes());
         Ok(())
     }
@@ -315,6 +315,20 @@ impl Fields {
     fn value(&self, line: &Line) -> &[u8] {
         slice(&self.text, line.value_start, line.value_end)
     }
+}
+
+/// Whether a name is a token (RFC 9110 section 5.6.2): `http` takes a quotation mark for part of one.
+pub(super) fn is_field_name(name: &HeaderName) -> bool {
+    !name.as_str().contains('"')
+}
+
+/// Refuses whitespace at the ends of a value that came over HTTP/2.
+pub(super) fn check_ends(value: &HeaderValue) -> Result<(), Rejection> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if is_space(value.as_bytes().first()) || is_space(value.as_bytes().last()) {
+        return Err(Rejection::malformed("whitespace around a field value"));
+    }
+    Ok(())
 }
 
 fn slice(text: &[u8], start: u32, end: u32) -> &[u8] {

@@ -59,7 +59,7 @@ pub(crate) enum RejectionKind {
     Malformed,
     /// Target longer than [`MAX_TARGET`]: 414.
     TargetTooLong,
-    /// Head longer than [`MAX_HEAD`] or with more lines than [`MAX_FIELDS`]: 431.
+    /// Head longer than [`MAX_HEAD`], or with more lines or connection options than [`MAX_FIELDS`]: 431.
     HeadTooLarge,
     /// A version of HTTP that is not spoken here: 505.
     Version,

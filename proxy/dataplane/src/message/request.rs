@@ -146,6 +146,11 @@ impl RequestHead {
         self.0.expects_continue
     }
 
+    /// Bytes of memory that it fills, about.
+    pub(crate) fn size(&self) -> usize {
+        self.0.fields.text_len() + self.0.words.len()
+    }
+
     /// Writes the request line, in origin form and of HTTP/1.1, and the fields, without a blank line behind them.
     /// Framing is the engine's: what the fields say of it is what was received.
     pub(crate) fn write_http1(&self, out: &mut Vec<u8>) {

@@ -129,8 +129,9 @@ fn remove_segments(path: &str, out: &mut String) -> Result<(), Rejection> {
         match segment {
             "" | "." => {}
             ".." => {
-                let parent = out.rfind('/').filter(|slash| *slash >= start);
-                out.truncate(parent.unwrap_or(start));
+                // Looked for in the path alone: a method before it may be long.
+                let parent = out.get(start..).and_then(|path| path.rfind('/'));
+                out.truncate(start + parent.unwrap_or(0));
             }
             _ => {
                 out.push('/');

@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 
+use super::fields::is_field_name;
 use super::framing::FramingError;
 use super::{Fields, Name};
 
@@ -75,13 +76,14 @@ fn may_be_trailer(name: &[u8]) -> bool {
 }
 
 impl Fields {
-    /// Trailers that came over HTTP/2. Those that may not be trailers are dropped.
+    /// Trailers that came over HTTP/2. Those that may not be trailers are dropped, as are
+    /// names that are none.
     pub(crate) fn from_http2_trailers(trailers: &HeaderMap) -> Self {
         let mut fields = Self::new();
         for (name, value) in trailers.iter().take(MAX_TRAILERS) {
-            let name = name.as_str().as_bytes();
-            if may_be_trailer(name) {
-                fields.append_other(name, value.as_bytes());
+            let written = name.as_str().as_bytes();
+            if is_field_name(name) && may_be_trailer(written) {
+                fields.append_other(written, value.as_bytes().trim_ascii());
             }
         }
         fields
@@ -95,6 +97,8 @@ impl Fields {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     fn names(fields: &Fields) -> Vec<String> {
@@ -144,8 +148,12 @@ mod tests {
         let mut map = HeaderMap::new();
         map.insert("grpc-status", "0".parse().unwrap());
         map.insert("host", "a".parse().unwrap());
+        // A name to `http`, and none to the receiver.
+        let quoted = HeaderName::from_lowercase(b"a\"b").unwrap();
+        map.insert(quoted.clone(), "0".parse().unwrap());
         let fields = Fields::from_http2_trailers(&map);
         map.remove("host");
+        map.remove(quoted);
         assert_eq!(fields.to_http2_trailers(), map);
     }
 }

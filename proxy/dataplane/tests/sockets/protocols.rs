@@ -83,6 +83,58 @@ fn grpc_passes_from_http2_to_http2_with_its_trailers() {
 }
 
 #[test]
+fn large_heads_of_one_http2_connection_are_bounded_together() {
+    const REQUESTS: usize = 60;
+    // As many as fit 2 MiB.
+    const SERVED: usize = 34;
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let backend = Backend::raw(move |mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        while read_message(&mut reader).is_some() {
+            // Waits until the sender is gone.
+            let _ = released.lock().unwrap().recv();
+            let _ = stream.write_all(ok("x").as_bytes());
+        }
+    });
+    let gate = Gate::start(everything_to(backend.address));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut sender = http2_client(gate.https).await;
+        let request = || {
+            Request::get("https://a.example/")
+                .header("x-large", "a".repeat(60_000))
+                .body(Full::default())
+                .unwrap()
+        };
+        let (sent, mut answers) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..REQUESTS {
+            let (answer, sent) = (sender.send_request(request()), sent.clone());
+            tokio::spawn(async move {
+                let status = answer.await.map(|response| response.status());
+                let _ = sent.send(status);
+            });
+        }
+        // Those that find no room are refused at once, in a way that says that they were not served.
+        for _ in SERVED..REQUESTS {
+            let error = answers.recv().await.unwrap().unwrap_err();
+            let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref());
+            let reason = cause.and_then(h2::Error::reason);
+            assert_eq!(reason, Some(h2::Reason::REFUSED_STREAM));
+        }
+        drop(release);
+        for _ in 0..SERVED {
+            assert_eq!(answers.recv().await.unwrap().unwrap(), 200);
+        }
+        let answer = sender.send_request(request()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+    });
+}
+
+#[test]
 fn https_endpoints_get_tls() {
     let made = rcgen::generate_simple_self_signed(vec!["pod".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -116,4 +168,38 @@ fn https_endpoints_get_tls() {
         );
     }
     assert_eq!(backend.opened(), 1);
+}
+
+#[test]
+fn what_an_endpoint_sends_behind_a_204_over_http2_is_not_passed_on() {
+    let backend = Backend::raw(|mut stream, _| {
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let length = u8::try_from(payload.len()).unwrap();
+            [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        let mut preface = [0; 24];
+        stream.read_exact(&mut preface).unwrap();
+        stream.write_all(&frame(4, 0, 0, &[])).unwrap();
+        let mut head = [0; 9];
+        while stream.read_exact(&mut head).is_ok() {
+            let [_, high, low, kind, _, _, _, _, id] = head;
+            let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+            stream.read_exact(&mut payload).unwrap();
+            if kind == 1 {
+                // HPACK's ninth entry is `:status: 204`.
+                let answer = frame(1, 4, id, &[0x89]);
+                let more = frame(0, 1, id, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                let _ = stream.write_all(&[answer, more].concat());
+            }
+        }
+    });
+    let gate = Gate::start(snapshot(
+        &[rule("", "/", "u")],
+        &[upstream("u", Protocol::H2c, &[backend.address])],
+    ));
+    let mut client = gate.client();
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.response().status(), 204);
+    }
 }

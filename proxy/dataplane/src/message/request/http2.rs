@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Version, request};
 
 use super::{Recycled, Request, RequestHead, Target};
 use crate::message::authority::{self, Port};
+use crate::message::fields::check_ends;
 use crate::message::head::{CONNECTION_SPECIFIC, http2_body_length};
 use crate::message::{Fields, HttpVersion, MAX_FIELDS, MAX_HEAD, Name, Rejection};
 
@@ -107,9 +108,12 @@ impl Request {
                 self.fields.receive_http2(name, value)?;
             }
         }
-        let crumbs = parts.headers.get_all(COOKIE).iter();
         if parts.headers.contains_key(COOKIE) {
-            let crumbs = crumbs.map(HeaderValue::as_bytes);
+            let crumbs = parts.headers.get_all(COOKIE);
+            crumbs.iter().try_for_each(check_ends)?;
+            // Between them stands a separator; an empty one would leave it at an end.
+            let crumbs = crumbs.iter().map(HeaderValue::as_bytes);
+            let crumbs = crumbs.filter(|crumb| !crumb.is_empty());
             self.fields.push(Name::Cookie, b"cookie", crumbs, b"; ");
         }
         check_fields(&self.fields)

@@ -372,6 +372,12 @@ fn http2_requests_become_like_those_of_http1() {
         written(&found),
         "GET /p?q HTTP/1.1\r\nhost: a.example\r\nx-a: b\r\nte: trailers\r\ncookie: a=1; c=2\r\n"
     );
+    let crumbs = ["", "a=1", "", "b=2", ""].into_iter();
+    let empty = crumbs.fold(get("http://a/"), |request, crumb| {
+        request.header("cookie", crumb)
+    });
+    let found = http2(empty).unwrap();
+    assert_eq!(found.fields().first(Name::Cookie), Some(&b"a=1; b=2"[..]));
     let by_host = http2(get("/").header("host", "a.example")).unwrap();
     assert_eq!(by_host.authority(), Some("a.example"));
     let both = http2(get("http://a/").header("host", "A")).unwrap();
@@ -415,6 +421,20 @@ fn what_http2_calls_malformed() {
     assert_eq!(
         refused(get("http://a/").header("x", " a")),
         "whitespace around a field value"
+    );
+    assert_eq!(
+        refused(
+            get("http://a/")
+                .header("cookie", "a=1")
+                .header("cookie", "b=2 ")
+        ),
+        "whitespace around a field value"
+    );
+    // `http` takes it for a name, and an endpoint that speaks HTTP/1.1 could not read it.
+    let quoted = http::HeaderName::from_lowercase(b"a\"b").unwrap();
+    assert_eq!(
+        refused(get("http://a/").header(quoted, "c")),
+        "a bad field name"
     );
     assert_eq!(refused(get("*").header("host", "a")), "a bad target");
     assert_eq!(refused(get("http://a/%2f..")), "a bad path");

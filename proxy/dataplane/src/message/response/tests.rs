@@ -198,7 +198,9 @@ fn limits() {
         "HTTP/1.1 200 OK\r\n{}\r\n",
         "X: y\r\n".repeat(MAX_FIELDS + 1)
     );
-    for text in [large, many] {
+    let options = "x,".repeat(MAX_FIELDS + 1);
+    let options = format!("HTTP/1.1 200 OK\r\nConnection: {options}\r\n\r\n");
+    for text in [large, many, options] {
         let rejection = parse(&text, RequestKind::Other).expect_err("refused");
         assert_eq!(rejection.kind, RejectionKind::HeadTooLarge);
     }

@@ -189,6 +189,11 @@ fn field_lines() -> Vec<Refused> {
         fields("field-name-too-long", &format!("{long}: 1\r\n")).with_status(431),
         fields("fields-too-many", &many(200)).with_status(431),
         fields(
+            "connection-options-too-many",
+            &format!("Connection: {}\r\n", "x,".repeat(200)),
+        )
+        .with_status(431),
+        fields(
             "head-too-large",
             &format!("X: {}\r\n", "a".repeat(900)).repeat(100),
         )
