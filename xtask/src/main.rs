@@ -1,8 +1,9 @@
-//! What a developer runs: `cargo xtask test`, `cargo xtask fuzz`, `cargo xtask bench`, `cargo xtask tidy`.
+//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `bench`, `tidy`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod build;
+mod conformance;
 mod fuzz;
 mod metadata;
 mod process;
@@ -33,6 +34,8 @@ enum Task {
     Tidy,
     /// Run the parsers and the data plane on random inputs that learn from coverage
     Fuzz(fuzz::Args),
+    /// Check HTTP/2 with h2spec, against the list of explained misses in docs/conformance.md
+    Conformance,
     /// Compare Tidegate with other proxies, or measure one part of it
     Bench(bench::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Tidy => tidy::run(),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Conformance => conformance::run(),
         Task::Bench(args) => bench::run(&args),
     };
     match outcome {

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Curl,
     /// openssl, which makes the benchmark's certificate.
     Openssl,
+    /// Go, which builds h2spec.
+    Go,
     /// Load over HTTP/1.1.
     Wrk,
     /// Load over HTTP/2.
@@ -47,6 +49,7 @@ impl Need {
             Self::Curl => process::output(Command::new("curl").arg("--version"))
                 .is_ok_and(|text| text.contains("HTTP2")),
             Self::Openssl => exists("openssl"),
+            Self::Go => exists("go"),
             Self::Wrk => exists("wrk"),
             Self::H2load => exists("h2load"),
             Self::Pip => {
@@ -66,6 +69,7 @@ impl Need {
             Self::Cmake => Source::Apt("cmake"),
             Self::Curl => Source::Apt("curl"),
             Self::Openssl => Source::Apt("openssl"),
+            Self::Go => Source::Apt("golang-go"),
             Self::Wrk => Source::Apt("wrk"),
             Self::H2load => Source::Apt("nghttp2-client"),
             Self::Pip => Source::Apt("python3-pip"),

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::transport::Transport;
+use crate::transport::{Room, Transport};
 
 /// Bytes of one buffer: the longest head, and a good piece of a large body.
 pub(crate) const SIZE: usize = 64 * 1024;
@@ -109,17 +109,7 @@ impl Input {
         cx: &mut Context<'_>,
         transport: &mut Transport,
     ) -> Poll<io::Result<usize>> {
-        if self.buffer.len() < SIZE {
-            let mut buffer = lend_input();
-            let held = self.bytes();
-            let length = held.len();
-            buffer[..length].copy_from_slice(held);
-            (self.buffer, self.start, self.end) = (buffer, 0, length);
-        } else if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.len());
-        }
-        let polled = transport.poll_read(cx, &mut self.buffer[self.end..]);
+        let polled = transport.poll_read_into(cx, self);
         match &polled {
             Poll::Ready(Ok(count)) => self.end += *count,
             Poll::Ready(Err(_)) => {}
@@ -135,6 +125,23 @@ impl Input {
             (self.start, self.end) = (0, held.len());
             return_input(std::mem::replace(&mut self.buffer, held));
         }
+    }
+}
+
+impl Room for Input {
+    /// The rest of one of the worker's buffers, behind what is there.
+    fn room(&mut self) -> &mut [u8] {
+        if self.buffer.len() < SIZE {
+            let mut buffer = lend_input();
+            let held = self.bytes();
+            let length = held.len();
+            buffer[..length].copy_from_slice(held);
+            (self.buffer, self.start, self.end) = (buffer, 0, length);
+        } else if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.len());
+        }
+        &mut self.buffer[self.end..]
     }
 }
 

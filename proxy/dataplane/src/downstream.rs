@@ -1,11 +1,8 @@
-//! A client's connection: who is on the other side, and how long it may be silent.
+//! A client's connection: who is on the other side, and where it came in.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
-use crate::clock::Timer;
 use crate::listen::ListenerProtocol;
 use crate::publish::Current;
 use crate::worker::Worker;
@@ -37,10 +34,6 @@ pub(crate) struct Downstream {
     pub(crate) address: Box<str>,
     /// The name that the client's handshake was for, in lower case.
     server_name: Option<Box<str>>,
-    /// Of the client's silence while no exchange is under way; exchanges have deadlines of their own.
-    timer: Timer,
-    /// Exchanges that are not over.
-    open: Cell<u32>,
 }
 
 impl Downstream {
@@ -50,45 +43,17 @@ impl Downstream {
         peer: SocketAddr,
         server_name: Option<Box<str>>,
     ) -> Rc<Self> {
-        let timer = worker.clock.timer();
-        timer.set(worker.timeouts().request_head);
         Rc::new(Self {
             listener,
             peer,
             address: peer.ip().to_canonical().to_string().into(),
             server_name,
-            timer,
-            open: Cell::new(0),
             worker,
         })
     }
 
-    /// The first bytes of a request are there.
-    pub(crate) fn head_begins(&self) {
-        self.timer.set(self.worker.timeouts().request_head);
-    }
-
-    /// An exchange begins.
-    pub(crate) fn begin(&self) {
-        self.open.set(self.open.get() + 1);
-        self.timer.clear();
-    }
-
-    /// An exchange is over.
-    pub(crate) fn end(&self) {
-        self.open.set(self.open.get().saturating_sub(1));
-        if self.open.get() == 0 {
-            self.timer.set(self.worker.timeouts().idle);
-        }
-    }
-
     pub(crate) fn draining(&self) -> bool {
         self.worker.draining()
-    }
-
-    /// Ready when the client has been silent for longer than it may.
-    pub(crate) fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.timer.poll_due(cx)
     }
 
     /// Whether a request for this host should not have come on this connection (RFC 9110 section 7.4).

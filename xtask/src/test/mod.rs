@@ -37,6 +37,8 @@ enum Group {
     Sockets,
     /// Clippy of the fuzz targets, then each of them for some seconds, from the committed corpora
     Fuzz,
+    /// HTTP/2 as h2spec has it
+    Conformance,
 }
 
 impl Group {
@@ -52,6 +54,7 @@ impl Group {
             Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
             Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
+            Self::Conformance => &[Need::Compiler, Need::Cmake, Need::Go],
         }
     }
 }

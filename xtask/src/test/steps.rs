@@ -6,7 +6,8 @@ use super::Group;
 use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
-use crate::{Verdict, build, fuzz, tidy};
+use crate::terminal::say;
+use crate::{Verdict, build, conformance, fuzz, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -99,6 +100,11 @@ impl Step {
             name: "fuzz",
             group: Group::Fuzz,
             run: fuzz,
+        },
+        Self {
+            name: "h2spec",
+            group: Group::Conformance,
+            run: h2spec,
         },
         Self {
             name: "commands",
@@ -194,6 +200,16 @@ fn fuzz_clippy() -> Result<Outcome> {
 
 fn fuzz() -> Result<Outcome> {
     Ok(Outcome::of(fuzz::briefly(FUZZ_SECONDS)? == Verdict::Pass))
+}
+
+fn h2spec() -> Result<Outcome> {
+    let report = conformance::check(&build::as_tested()?)?;
+    let output = report.text();
+    say(&output);
+    Ok(Outcome {
+        success: report.agrees(),
+        output,
+    })
 }
 
 fn commands() -> Result<Outcome> {

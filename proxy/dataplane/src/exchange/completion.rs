@@ -33,7 +33,6 @@ pub(crate) struct Completion {
 impl Completion {
     /// An exchange begins.
     pub(crate) fn begin(downstream: &Rc<Downstream>, head: RequestHead) -> Self {
-        downstream.begin();
         Self {
             downstream: downstream.clone(),
             head,
@@ -108,6 +107,5 @@ impl Drop for Completion {
                 complete: self.complete,
             });
         }
-        self.downstream.end();
     }
 }

@@ -27,6 +27,7 @@ pub(super) struct Forward<'a> {
     pub(super) downstream: &'a Rc<Downstream>,
     pub(super) upstream: &'a UpstreamState,
     pub(super) policy: &'a Policy,
+    pub(super) timer: &'a Timer,
 }
 
 /// An endpoint's answer, of which the body is still to come.
@@ -36,7 +37,6 @@ pub(super) struct Answer {
     pub(super) in_flight: InFlight,
     /// The request's body, which may still be on its way.
     pub(super) upload: Upload,
-    pub(super) timer: Timer,
 }
 
 /// The body of the request on its way.
@@ -65,7 +65,6 @@ impl Forward<'_> {
         client: &mut C,
     ) -> Result<Answer, Fault> {
         let worker = &self.downstream.worker;
-        let timer = worker.clock.timer();
         let mut tried = Vec::new();
         let mut reuse = Reuse::Allowed;
         let mut fault = Fault::NoEndpoint;
@@ -75,7 +74,7 @@ impl Forward<'_> {
         }
         loop {
             let endpoint = worker.upstreams.pick(self.upstream, &tried).ok_or(fault)?;
-            let connected = self.connect(&endpoint, reuse, &timer).await;
+            let connected = self.connect(&endpoint, reuse).await;
             let (connection, reused) = match connected {
                 Ok(connected) => connected,
                 Err(error) => {
@@ -105,14 +104,13 @@ impl Forward<'_> {
             };
             let mut answered = false;
             let failure = match connection.begin(head, length) {
-                Ok(mut to) => match self.answer(&mut to, client, &mut upload, &timer).await {
+                Ok(mut to) => match self.answer(&mut to, client, &mut upload).await {
                     Ok(head) => {
                         return Ok(Answer {
                             head,
                             from: to,
                             in_flight,
                             upload,
-                            timer,
                         });
                     }
                     Err(failure) => {
@@ -153,18 +151,17 @@ impl Forward<'_> {
         &self,
         endpoint: &Rc<EndpointState>,
         reuse: Reuse,
-        timer: &Timer,
     ) -> Result<(UpstreamConnection, bool), ConnectError> {
         if reuse == Reuse::Allowed
             && let Some(kept) = UpstreamConnection::reuse(self.upstream.protocol(), endpoint)
         {
             return Ok((kept, true));
         }
-        timer.set(self.policy.timeouts.connect);
+        self.timer.set(self.policy.timeouts.connect);
         let worker = &self.downstream.worker;
         // A future of its own: most requests find a connection, and theirs stays small.
         let opening =
-            UpstreamConnection::open(self.upstream, endpoint, &worker.upstream_tls, timer);
+            UpstreamConnection::open(self.upstream, endpoint, &worker.upstream_tls, self.timer);
         let opened = Box::pin(opening).await?;
         worker.metrics.upstream_connections.add(1);
         endpoint.trust();
@@ -177,17 +174,16 @@ impl Forward<'_> {
         to: &mut UpstreamExchange,
         client: &mut C,
         upload: &mut Upload,
-        timer: &Timer,
     ) -> Result<ResponseHead, Failure> {
         let patience = self.policy.timeouts.response_head;
-        timer.set(patience);
+        self.timer.set(patience);
         if !client.is_finished() {
             client.send_continue();
         }
         let mut informational = 0;
         std::future::poll_fn(|cx| {
             if upload.poll(client, to, cx).map_err(Failure::Client)? {
-                timer.set(patience);
+                self.timer.set(patience);
             }
             while let Poll::Ready(head) = to.poll_head(cx) {
                 let mut head = head.map_err(Failure::Upstream)?;
@@ -200,14 +196,16 @@ impl Forward<'_> {
                 }
                 hop::response(&mut head);
                 client.send_informational(&head);
-                timer.set(patience);
+                self.timer.set(patience);
             }
             // A broken way to the client is noticed when the answer takes it.
             let _ = client.poll_flush(cx);
             if client.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Gone));
             }
-            timer.poll_due(cx).map(|()| Err(Failure::Late(Elapsed)))
+            self.timer
+                .poll_due(cx)
+                .map(|()| Err(Failure::Late(Elapsed)))
         })
         .await
     }

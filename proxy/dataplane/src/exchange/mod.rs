@@ -14,13 +14,13 @@ use tidegate_model::{Protocol, Target};
 
 pub(crate) use completion::Completion;
 
-use crate::clock::within;
+use crate::clock::{Timer, within};
 use crate::downstream::{Downstream, End};
 use crate::fault::Fault;
 use crate::filter::{forwarded, hop, redirect};
 use crate::http1::Link;
 use crate::listen::ListenerProtocol;
-use crate::message::{BodyLength, Name, Rejection, RequestHead, RequestKind, ResponseHead};
+use crate::message::{BodyLength, Name, RequestHead, RequestKind, ResponseHead, members};
 use crate::upstream::InFlight;
 use forward::{Answer, Forward};
 use side::{BodyError, Client};
@@ -43,36 +43,33 @@ pub(crate) struct Switched {
     _in_flight: InFlight,
 }
 
-/// Serves a request. There is always a response: what fails becomes one by the table of [`Fault`].
+/// Serves a request. There is always a response: what fails becomes one by the table of [`Fault`]. The timer is the
+/// exchange's until it is over.
 pub(crate) async fn exchange<C: Client>(
     downstream: &Rc<Downstream>,
     head: RequestHead,
     client: &mut C,
+    timer: &Timer,
 ) -> Outcome {
     let mut completion = Completion::begin(downstream, head);
-    match serve(downstream, client, &mut completion).await {
-        Ok(Served::Relayed(answer)) => relay(answer, client, completion).await,
-        Ok(Served::Switched(answer)) => switch(answer, client, completion).await,
-        Ok(Served::Local(head)) => local(head, Cow::Borrowed(""), client, completion).await,
+    match serve(downstream, client, &mut completion, timer).await {
+        Ok(Served::Relayed(answer)) => relay(answer, client, completion, timer).await,
+        Ok(Served::Switched(answer)) => switch(answer, client, completion, timer).await,
+        Ok(Served::Local(head)) => local(head, Cow::Borrowed(""), client, completion, timer).await,
         Err(Fault::ClientGone) => Outcome::Cut(End::Broken),
-        Err(fault) => answer_fault(fault, client, completion).await,
+        Err(fault) => answer_fault(fault, client, completion, timer).await,
     }
 }
 
-/// Answers what is no request.
+/// Answers a client that has sent no request, or not all of its head.
 pub(crate) async fn refuse<C: Client>(
     downstream: &Rc<Downstream>,
-    rejection: Rejection,
+    fault: Fault,
     client: &mut C,
+    timer: &Timer,
 ) -> Outcome {
     let completion = Completion::begin(downstream, RequestHead::unreadable());
-    answer_fault(Fault::Rejected(rejection), client, completion).await
-}
-
-/// Answers a request whose head did not come in time.
-pub(crate) async fn time_out<C: Client>(downstream: &Rc<Downstream>, client: &mut C) -> Outcome {
-    let completion = Completion::begin(downstream, RequestHead::unreadable());
-    answer_fault(Fault::RequestTimeout, client, completion).await
+    answer_fault(fault, client, completion, timer).await
 }
 
 /// How a request was served.
@@ -89,6 +86,7 @@ async fn serve<C: Client>(
     downstream: &Rc<Downstream>,
     client: &mut C,
     completion: &mut Completion,
+    timer: &Timer,
 ) -> Result<Served, Fault> {
     if completion.head.is_connect() {
         return Err(Fault::Connect);
@@ -130,23 +128,31 @@ async fn serve<C: Client>(
         downstream,
         upstream: &upstream,
         policy: &snapshot.policy,
+        timer,
     };
     let mut answer = forward.send(head, client).await?;
     completion.endpoint(answer.in_flight.endpoint().address);
     if answer.head.status() == 101 {
-        let protocol = upgrade.ok_or(Fault::InvalidResponse)?;
-        let agreed = answer
-            .head
-            .fields()
-            .first(Name::Upgrade)
-            .map(<[u8]>::to_vec);
-        hop::response(&mut answer.head);
-        let fields = answer.head.fields_mut();
-        fields.append(Name::Connection, b"upgrade");
-        fields.append(Name::Upgrade, &agreed.unwrap_or(protocol));
+        let asked = upgrade.ok_or(Fault::InvalidResponse)?;
+        agree(&mut answer.head, &asked)?;
         return Ok(Served::Switched(answer));
     }
     Ok(Served::Relayed(answer))
+}
+
+/// Readies the head of a switch: an endpoint switches only to what it was asked for (RFC 9110 section 7.8).
+fn agree(head: &mut ResponseHead, asked: &[u8]) -> Result<(), Fault> {
+    let agreed = head.fields().first(Name::Upgrade).map(<[u8]>::to_vec);
+    let agreed = agreed.unwrap_or_else(|| asked.to_vec());
+    let was_asked =
+        |protocol: &[u8]| members(asked).any(|asked| asked.eq_ignore_ascii_case(protocol));
+    if !members(&agreed).all(was_asked) {
+        return Err(Fault::InvalidResponse);
+    }
+    hop::response(head);
+    head.fields_mut().append(Name::Connection, b"upgrade");
+    head.fields_mut().append(Name::Upgrade, &agreed);
+    Ok(())
 }
 
 /// Passes an endpoint's answer on.
@@ -154,11 +160,12 @@ async fn relay<C: Client>(
     mut answer: Answer,
     client: &mut C,
     mut completion: Completion,
+    timer: &Timer,
 ) -> Outcome {
     hop::response(&mut answer.head);
     identify(&mut answer.head, &completion.downstream);
     completion.answered(answer.head.status());
-    relay::relay(answer, client, completion).await
+    relay::relay(answer, client, completion, timer).await
 }
 
 /// An endpoint's agreement to another protocol, which the connection goes on with.
@@ -166,13 +173,14 @@ async fn switch<C: Client>(
     mut answer: Answer,
     client: &mut C,
     mut completion: Completion,
+    timer: &Timer,
 ) -> Outcome {
     completion.answered(101);
     let Some(link) = answer.from.into_link() else {
         return Outcome::Cut(End::Broken);
     };
     let sent = client.send_head(&mut answer.head, BodyLength::Empty);
-    if sent.is_err() || flush(client, &completion).await.is_err() {
+    if sent.is_err() || flush(client, &completion, timer).await.is_err() {
         return Outcome::Cut(End::Broken);
     }
     Outcome::Switched(Box::new(Switched {
@@ -187,10 +195,11 @@ async fn answer_fault<C: Client>(
     fault: Fault,
     client: &mut C,
     mut completion: Completion,
+    timer: &Timer,
 ) -> Outcome {
     completion.fault(fault);
     let (head, text) = fault.response();
-    local(head, text, client, completion).await
+    local(head, text, client, completion, timer).await
 }
 
 /// An answer of Tidegate's own.
@@ -199,6 +208,7 @@ async fn local<C: Client>(
     text: Cow<'static, str>,
     client: &mut C,
     mut completion: Completion,
+    timer: &Timer,
 ) -> Outcome {
     let body = match completion.head.kind() {
         RequestKind::Head => "",
@@ -216,7 +226,7 @@ async fn local<C: Client>(
     };
     let sent = client.send_head(&mut head, length);
     let sent = match sent {
-        Ok(()) => send_text(body, client, &completion).await,
+        Ok(()) => send_text(body, client, &completion, timer).await,
         Err(error) => Err(error),
     };
     match sent {
@@ -233,6 +243,7 @@ async fn send_text<C: Client>(
     text: &str,
     client: &mut C,
     completion: &Completion,
+    timer: &Timer,
 ) -> Result<(), BodyError> {
     if !text.is_empty() {
         std::future::poll_fn(|cx| match client.poll_ready(cx) {
@@ -241,15 +252,17 @@ async fn send_text<C: Client>(
         })
         .await?;
     }
-    flush(client, completion).await
+    flush(client, completion, timer).await
 }
 
 /// Waits until everything for the client has left, or for too long.
-async fn flush<C: Client>(client: &mut C, completion: &Completion) -> Result<(), BodyError> {
-    let worker = &completion.downstream.worker;
-    let timer = worker.clock.timer();
-    timer.set(worker.timeouts().idle);
-    let flushed = within(&timer, std::future::poll_fn(|cx| client.poll_flush(cx)));
+async fn flush<C: Client>(
+    client: &mut C,
+    completion: &Completion,
+    timer: &Timer,
+) -> Result<(), BodyError> {
+    timer.set(completion.downstream.worker.timeouts().idle);
+    let flushed = within(timer, std::future::poll_fn(|cx| client.poll_flush(cx)));
     flushed.await.unwrap_or(Err(BodyError::Closed))
 }
 

@@ -69,6 +69,7 @@ impl Pump {
             match source.poll_part(cx) {
                 Poll::Ready(Ok(part)) => {
                     self.pass(part, sink, cx).map_err(PumpError::Sink)?;
+                    source.release();
                 }
                 Poll::Ready(Err(error)) => {
                     // What came before the break is the receiver's.

@@ -7,6 +7,7 @@ use super::completion::Completion;
 use super::forward::Answer;
 use super::pump::{Pump, PumpError};
 use super::side::{Client, Source};
+use crate::clock::Timer;
 use crate::downstream::End;
 use crate::message::BodyLength;
 
@@ -27,6 +28,7 @@ pub(super) async fn relay<C: Client>(
     mut answer: Answer,
     client: &mut C,
     mut completion: Completion,
+    timer: &Timer,
 ) -> Outcome {
     let idle = completion.downstream.worker.timeouts().idle;
     let length = answer.head.body_length();
@@ -39,11 +41,10 @@ pub(super) async fn relay<C: Client>(
         true => Pump::finished(),
         false => Pump::default(),
     };
-    answer.timer.set(idle);
+    timer.set(idle);
     let Answer {
         mut from,
         mut upload,
-        timer,
         in_flight,
         ..
     } = answer;

@@ -39,6 +39,9 @@ pub(crate) trait Source {
     /// The next part. What was lent before is done with: only now does its sender get room for more.
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Part<'_>, BodyError>>;
 
+    /// What was lent has been passed on: its memory is not needed any more.
+    fn release(&mut self) {}
+
     /// Whether the end has been told.
     fn is_finished(&self) -> bool;
 }

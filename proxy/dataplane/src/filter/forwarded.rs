@@ -31,7 +31,6 @@ pub(crate) fn trust(downstream: &Downstream, policy: &Policy) -> Trust {
 
 /// Sets the fields.
 pub(crate) fn apply(head: &mut RequestHead, downstream: &Downstream, trust: Trust) {
-    let host = head.authority().map(|host| host.as_bytes().to_vec());
     let facts = Facts {
         peer: downstream.address.as_bytes(),
         proto: match downstream.listener.protocol {
@@ -39,7 +38,6 @@ pub(crate) fn apply(head: &mut RequestHead, downstream: &Downstream, trust: Trus
             ListenerProtocol::Https => b"https",
         },
         port: downstream.listener.port.as_bytes(),
-        host: host.as_deref(),
     };
     match trust {
         Trust::Replaced => facts.replace(head.fields_mut()),
@@ -52,7 +50,6 @@ struct Facts<'a> {
     peer: &'a [u8],
     proto: &'static [u8],
     port: &'a [u8],
-    host: Option<&'a [u8]>,
 }
 
 impl Facts<'_> {
@@ -62,10 +59,7 @@ impl Facts<'_> {
         fields.set(Name::XRealIp, self.peer);
         fields.set(Name::XForwardedProto, self.proto);
         fields.set(Name::XForwardedPort, self.port);
-        match self.host {
-            Some(host) => fields.set(Name::XForwardedHost, host),
-            None => fields.remove(Name::XForwardedHost),
-        }
+        fields.copy(Name::Host, Name::XForwardedHost);
         // The same facts in the standard's form (RFC 7239), and under names that some endpoints take for them, which an
         // untrusted client could forge as well.
         fields.remove(Name::Forwarded);
@@ -79,15 +73,17 @@ impl Facts<'_> {
         let chain = chain.join(&b", "[..]);
         let client = members(&chain).next().unwrap_or(self.peer);
         let missing = [
-            (Name::XRealIp, Some(client)),
-            (Name::XForwardedProto, Some(self.proto)),
-            (Name::XForwardedPort, Some(self.port)),
-            (Name::XForwardedHost, self.host),
+            (Name::XRealIp, client),
+            (Name::XForwardedProto, self.proto),
+            (Name::XForwardedPort, self.port),
         ];
         for (name, value) in missing {
-            if let (false, Some(value)) = (fields.has(name), value) {
+            if !fields.has(name) {
                 fields.append(name, value);
             }
+        }
+        if !fields.has(Name::XForwardedHost) {
+            fields.copy(Name::Host, Name::XForwardedHost);
         }
         fields.set(Name::XForwardedFor, &chain);
     }

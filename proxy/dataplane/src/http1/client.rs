@@ -137,6 +137,10 @@ impl Source for Connection {
         }
     }
 
+    fn release(&mut self) {
+        self.link.input.release();
+    }
+
     fn is_finished(&self) -> bool {
         self.response.as_ref().is_some_and(Decoder::is_done)
     }

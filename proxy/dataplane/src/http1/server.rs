@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::link::{Encoding, Link};
 use crate::buffer::{self, Last};
-use crate::clock::within;
+use crate::clock::{Timer, within};
 use crate::downstream::{Downstream, End};
 use crate::exchange::side::{BodyError, Client, Part, Sink, Source};
 use crate::exchange::{self, Outcome};
+use crate::fault::Fault;
 use crate::message::{
     BodyLength, Decoder, Fields, HttpVersion, Name, Rejection, RejectionKind, RequestHead,
     ResponseHead,
@@ -29,37 +30,43 @@ const LINGER_AT_MOST: Duration = Duration::from_secs(30);
 const THROWN_AWAY: usize = 1024 * 1024;
 
 /// Serves a connection until either side ends it, a deadline comes, or a drain finds it idle.
+///
+/// What is rare or short stands in boxes of its own, so that an idle connection is small.
 pub(crate) async fn serve(downstream: Rc<Downstream>, transport: Transport) -> End {
+    let timer = downstream.worker.clock.timer();
+    timer.set(downstream.worker.timeouts().request_head);
     let mut connection = Connection::new(downstream.clone(), transport);
     loop {
-        let head = match connection.next_head().await {
+        let head = match connection.next_head(&timer).await {
             Next::Request(head) => head,
             Next::Refused(rejection) => {
-                connection.persistent = false;
-                exchange::refuse(&downstream, rejection, &mut connection).await;
-                connection.linger().await;
+                Box::pin(connection.refuse(Fault::Rejected(rejection), &timer)).await;
                 return End::Closed;
             }
             Next::TimedOut => {
-                connection.persistent = false;
-                exchange::time_out(&downstream, &mut connection).await;
-                connection.linger().await;
+                Box::pin(connection.refuse(Fault::RequestTimeout, &timer)).await;
                 return End::TimedOut;
             }
             Next::Ended(end) => return end,
         };
         connection.begin(&head);
-        // In a box of its own, so that an idle connection is small.
-        let exchange = Box::pin(exchange::exchange(&downstream, head, &mut connection));
-        match exchange.await {
+        let exchange = exchange::exchange(&downstream, head, &mut connection, &timer);
+        match Box::pin(exchange).await {
             Outcome::Complete => {}
-            Outcome::Cut(end) => return end,
+            Outcome::Cut(end) => {
+                connection.cut();
+                return end;
+            }
             Outcome::Switched(switched) => {
                 return Box::pin(tunnel::run(&downstream, connection.link, *switched)).await;
             }
         }
-        if !connection.finish_request().await {
-            connection.close().await;
+        timer.set(downstream.worker.timeouts().idle);
+        if connection.has_unwanted_body() {
+            connection.persistent = Box::pin(connection.skip_body(&timer)).await;
+        }
+        if !connection.persistent {
+            Box::pin(connection.close()).await;
             return End::Closed;
         }
     }
@@ -117,12 +124,17 @@ impl Connection {
     }
 
     /// Waits for a request's head.
-    async fn next_head(&mut self) -> Next {
+    async fn next_head(&mut self, timer: &Timer) -> Next {
         let mut search = Search::default();
-        std::future::poll_fn(|cx| self.poll_head(cx, &mut search)).await
+        std::future::poll_fn(|cx| self.poll_head(cx, &mut search, timer)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, search: &mut Search) -> Poll<Next> {
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        search: &mut Search,
+        timer: &Timer,
+    ) -> Poll<Next> {
         loop {
             if search.is_worth_parsing(self.link.input.bytes()) {
                 match RequestHead::parse(self.link.input.bytes()) {
@@ -146,7 +158,7 @@ impl Connection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Next::Ended(End::Closed)),
                 Poll::Ready(Ok(_)) => {
                     if !begun {
-                        self.downstream.head_begins();
+                        timer.set(self.downstream.worker.timeouts().request_head);
                     }
                     continue;
                 }
@@ -159,7 +171,7 @@ impl Connection {
             if !begun && self.downstream.draining() {
                 return Poll::Ready(Next::Ended(End::Closed));
             }
-            return self.downstream.poll_expired(cx).map(|()| match begun {
+            return timer.poll_due(cx).map(|()| match begun {
                 true => Next::TimedOut,
                 false => Next::Ended(End::TimedOut),
             });
@@ -180,24 +192,23 @@ impl Connection {
         self.responded = false;
     }
 
-    /// The exchange is over. Whether the connection can go on.
-    async fn finish_request(&mut self) -> bool {
-        self.link.input.release();
-        if self.persistent && !self.request.is_done() {
-            self.persistent = self.skip_body().await;
-        }
-        self.persistent
+    /// Answers a client that has sent no request, or not all of its head, and ends the connection.
+    async fn refuse(&mut self, fault: Fault, timer: &Timer) {
+        self.persistent = false;
+        let downstream = self.downstream.clone();
+        exchange::refuse(&downstream, fault, self, timer).await;
+        self.linger().await;
+    }
+
+    /// Whether the connection can go on only behind a body that nobody has read.
+    fn has_unwanted_body(&self) -> bool {
+        self.persistent && !self.request.is_done()
     }
 
     /// Reads the rest of a small body that nobody wanted. Whether its end was reached.
-    async fn skip_body(&mut self) -> bool {
+    async fn skip_body(&mut self, timer: &Timer) -> bool {
         let mut left = UNWANTED;
-        let Self {
-            link,
-            request,
-            downstream,
-            ..
-        } = self;
+        let Self { link, request, .. } = self;
         std::future::poll_fn(|cx| {
             loop {
                 match link.poll_part(cx, request) {
@@ -206,7 +217,7 @@ impl Connection {
                     }
                     Poll::Ready(Ok(Part::End | Part::Trailers(_))) => return Poll::Ready(true),
                     Poll::Ready(_) => return Poll::Ready(false),
-                    Poll::Pending => return downstream.poll_expired(cx).map(|()| false),
+                    Poll::Pending => return timer.poll_due(cx).map(|()| false),
                 }
                 if request.is_done() {
                     link.input.release();
@@ -225,6 +236,14 @@ impl Connection {
             self.shut_down().await;
         }
         // Without TLS the last bytes take the end with them when the socket is closed.
+    }
+
+    /// Ends the connection within a response. To HTTP/1.0 the end of the connection may be the end of the body, so it
+    /// has to be another one.
+    fn cut(&self) {
+        if self.version == HttpVersion::Http10 {
+            self.link.transport.break_off();
+        }
     }
 
     async fn shut_down(&mut self) {
@@ -304,6 +323,10 @@ impl Source for Connection {
             self.persistent = false;
         }
         polled
+    }
+
+    fn release(&mut self) {
+        self.link.input.release();
     }
 
     fn is_finished(&self) -> bool {

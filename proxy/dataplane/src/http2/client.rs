@@ -16,7 +16,7 @@ use super::stream::{Incoming, Outgoing};
 use super::{CONNECTION_WINDOW, HEAD, SEND_BUFFER, STREAM_WINDOW};
 use crate::exchange::side::{BodyError, Part, Sink, Source};
 use crate::message::{
-    BodyLength, Fields, Rejection, RejectionKind, RequestHead, RequestKind, ResponseHead,
+    BodyLength, Fields, Name, Rejection, RejectionKind, RequestHead, RequestKind, ResponseHead,
 };
 use crate::upstream::UpstreamError;
 
@@ -66,6 +66,11 @@ impl Connection {
         !self.state.ended.get()
             && !self.state.guard.is_going_away()
             && self.state.streams.get() < self.sender.current_max_send_streams()
+    }
+
+    /// Whether it carries nothing now.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.state.streams.get() == 0
     }
 
     /// Sends the head of a request.
@@ -181,7 +186,13 @@ fn head(
             reason: "status 101 is not in HTTP/2",
         }));
     }
-    Ok(ResponseHead::from_http2(parts, kind, end == BodyEnd::Here)?)
+    let mut head = ResponseHead::from_http2(parts, kind, end == BodyEnd::Here)?;
+    // HTTP/1.1 needs to be told (RFC 9110 section 8.6); of a HEAD's response nothing is known.
+    let empty = end == BodyEnd::Here && kind == RequestKind::Other;
+    if empty && !matches!(head.status(), 204 | 304) && !head.fields().has(Name::ContentLength) {
+        head.fields_mut().append(Name::ContentLength, b"0");
+    }
+    Ok(head)
 }
 
 /// Whether the endpoint will have worked on the request (RFC 9113 section 8.7): not if it refused the stream, nor if

@@ -16,6 +16,8 @@ use super::{CONNECTION_WINDOW, HEAD, SEND_BUFFER, STREAM_WINDOW, STREAMS};
 use crate::clock::Timer;
 use crate::downstream::{Downstream, End};
 use crate::exchange;
+use crate::exchange::side::Client;
+use crate::fault::Fault;
 use crate::message::{Rejection, RequestHead};
 use crate::transport::Transport;
 
@@ -106,9 +108,18 @@ async fn answer(
     mut stream: ServerStream,
     _held: Held,
 ) {
+    let is_gone = |cx: &mut Context<'_>| Poll::Ready(stream.poll_gone(cx).is_ready());
+    if std::future::poll_fn(is_gone).await {
+        // Given up before it was looked at: no endpoint is asked.
+        return;
+    }
+    let timer = downstream.worker.clock.timer();
     match head {
-        Ok(head) => exchange::exchange(&downstream, head, &mut stream).await,
-        Err(rejection) => exchange::refuse(&downstream, rejection, &mut stream).await,
+        Ok(head) => exchange::exchange(&downstream, head, &mut stream, &timer).await,
+        Err(rejection) => {
+            let fault = Fault::Rejected(rejection);
+            exchange::refuse(&downstream, fault, &mut stream, &timer).await
+        }
     };
 }
 

@@ -87,6 +87,21 @@ impl Fields {
         self.append(name, value);
     }
 
+    /// Puts the first value of another field in place of all that the field had; without one the field goes.
+    pub(crate) fn copy(&mut self, from: Name, to: Name) {
+        self.remove(to);
+        let Some(line) = self.kept().find(|line| line.name == from) else {
+            return;
+        };
+        let value = line.value_start as usize..line.value_end as usize;
+        let start = self.text.len();
+        self.text.extend_from_slice(to.as_str().as_bytes());
+        self.text.extend_from_slice(b": ");
+        let value_start = self.text.len();
+        self.text.extend_from_within(value);
+        self.end_line(to, start, value_start);
+    }
+
     /// Adds a field line. The value is trusted to be one.
     pub(crate) fn append(&mut self, name: Name, value: &[u8]) {
         debug_assert!(!name.as_str().is_empty(), "no single name");
@@ -219,12 +234,17 @@ impl Fields {
             }
             self.text.extend_from_slice(value);
         }
+        self.end_line(name, start, value_start);
+    }
+
+    /// Ends a line whose name, colon, space and value are the last of the text.
+    fn end_line(&mut self, name: Name, start: usize, value_start: usize) {
         let value_end = self.text.len();
         self.text.extend_from_slice(b"\r\n");
         self.present |= name.bit();
         self.lines.push(Line {
             start: offset(start),
-            name_end: offset(start + written.len()),
+            name_end: offset(value_start - 2),
             value_start: offset(value_start),
             value_end: offset(value_end),
             end: offset(self.text.len()),

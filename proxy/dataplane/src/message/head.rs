@@ -90,7 +90,7 @@ impl Rejection {
 
     pub(super) const TOO_MANY_OPTIONS: Self = Self {
         kind: RejectionKind::HeadTooLarge,
-        reason: "too many connection options",
+        reason: "Connection lists too much",
     };
 
     pub(super) const VERSION: Self = Self {
@@ -150,24 +150,24 @@ pub(super) const CONNECTION_SPECIFIC: u64 = Name::Connection.bit()
     | Name::TransferEncoding.bit()
     | Name::Upgrade.bit();
 
-/// Checks that `Connection` lists no more than it can name fields (RFC 9110 section 7.6.1): each is looked for among the
-/// fields when they are passed on.
-pub(super) fn check_connection_options(fields: &Fields) -> Result<(), Rejection> {
-    let options = fields.all(Name::Connection).flat_map(members);
-    if options.take(MAX_FIELDS + 1).count() > MAX_FIELDS {
-        return Err(Rejection::TOO_MANY_OPTIONS);
-    }
-    Ok(())
-}
+/// Most options that `Connection` may list. Each is looked for among all fields when the connection's own are removed.
+const MAX_CONNECTION_OPTIONS: usize = 64;
 
 /// Whether the sender keeps the connection open (RFC 9112 section 9.3).
-pub(super) fn persists(fields: &Fields, version: HttpVersion) -> bool {
+///
+/// # Errors
+/// `Connection` lists too much.
+pub(super) fn persists(fields: &Fields, version: HttpVersion) -> Result<bool, Rejection> {
+    let mut options = fields.all(Name::Connection).flat_map(members);
+    if options.nth(MAX_CONNECTION_OPTIONS).is_some() {
+        return Err(Rejection::TOO_MANY_OPTIONS);
+    }
     let lists = |option| fields.lists(Name::Connection, option);
-    match version {
+    Ok(match version {
         HttpVersion::Http10 => lists("keep-alive") && !lists("close"),
         HttpVersion::Http11 => !lists("close"),
         HttpVersion::Http2 => true,
-    }
+    })
 }
 
 /// The length of a body that an HTTP/2 stream has or, when it has `ended`, has not.

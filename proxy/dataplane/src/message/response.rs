@@ -6,10 +6,7 @@ use std::thread::LocalKey;
 
 use http::{StatusCode, Version, response};
 
-use super::head::{
-    CONNECTION_SPECIFIC, check_connection_options, http2_body_length, persists, rejection_of,
-    split_head,
-};
+use super::head::{CONNECTION_SPECIFIC, http2_body_length, persists, rejection_of, split_head};
 use super::length::{Announced, announced, content_length};
 use super::recycled::{Recycled, Reusable, Shelf};
 use super::{BodyLength, Fields, HttpVersion, MAX_FIELDS, MAX_HEAD, Name, Rejection};
@@ -202,9 +199,8 @@ fn read(
         _ => HttpVersion::Http11,
     };
     response.body_length = response.framed(version, to)?;
-    check_connection_options(&response.fields)?;
     response.persists =
-        response.body_length != BodyLength::UntilClose && persists(&response.fields, version);
+        persists(&response.fields, version)? && response.body_length != BodyLength::UntilClose;
     Ok(ResponseHead(response))
 }
 

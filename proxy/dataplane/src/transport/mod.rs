@@ -16,6 +16,12 @@ pub(crate) use handshake::{TlsAcceptor, connect_tls, note_server_name};
 pub(crate) use socket::Socket;
 pub(crate) use tls::TlsStream;
 
+/// Where bytes are read into.
+pub(crate) trait Room {
+    /// What there is room for now.
+    fn room(&mut self) -> &mut [u8];
+}
+
 /// A stream of bytes, both ways.
 ///
 /// What one task polls is woken by that task's waker only: reading and writing of one stream belong to one task.
@@ -51,6 +57,18 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.poll_read(cx, buf),
             Self::Tls(stream) => stream.poll_read(cx, buf),
+        }
+    }
+
+    /// Like [`Self::poll_read`], into room that is asked for only when there is something to read.
+    pub(crate) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut impl Room,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => socket.poll_read_into(cx, into),
+            Self::Tls(_) => self.poll_read(cx, into.room()),
         }
     }
 
@@ -94,6 +112,14 @@ impl Transport {
         match self {
             Self::Plain(socket) => Poll::Ready(socket.shutdown()),
             Self::Tls(stream) => stream.poll_shutdown(cx),
+        }
+    }
+
+    /// Has the peer see, once this is dropped, that what it got is not whole: by a reset, or with TLS by the
+    /// `close_notify` that is missing.
+    pub(crate) fn break_off(&self) {
+        if let Self::Plain(socket) = self {
+            socket.reset_when_closed();
         }
     }
 

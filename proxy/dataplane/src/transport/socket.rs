@@ -1,15 +1,19 @@
 //! TCP sockets that the runtime hears of only when they would block.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpStream as Unregistered};
-use std::pin::Pin;
+use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Type};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream as Registered;
 use tokio::task::coop;
+
+use super::Room;
 
 /// A socket that is given to the runtime's poll when something would block, and not before.
 ///
@@ -112,12 +116,30 @@ impl Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = |mut stream: &Unregistered| stream.read(buf.initialize_unfilled());
-        if let Some(read) = ready!(self.directly(cx, read)) {
-            buf.advance(read?);
-            return Poll::Ready(Ok(()));
+        let count = ready!(self.poll_read_into(cx, &mut Unfilled(buf)))?;
+        buf.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what is there, up to the room that there is, and says how much. 0: the peer has ended its side.
+    pub(super) fn poll_read_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut impl Room,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(read) = ready!(self.directly(cx, |stream| receive(stream, into.room()))) {
+            return Poll::Ready(read);
         }
-        Pin::new(self.registered()?).poll_read(cx, buf)
+        let stream = self.registered()?;
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            let room = into.room();
+            let size = room.len();
+            match attempt(stream, Interest::READABLE, size, || receive(&*stream, room)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
     }
 
     /// Sends what the kernel has room for.
@@ -126,10 +148,7 @@ impl Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if let Some(sent) = ready!(self.directly(cx, |mut stream| stream.write(bytes))) {
-            return Poll::Ready(sent);
-        }
-        Pin::new(self.registered()?).poll_write(cx, bytes)
+        self.poll_send(cx, bytes, SendFlags::NOSIGNAL)
     }
 
     /// Sends what the kernel has room for, in one segment with the FIN that is to follow at once.
@@ -138,20 +157,38 @@ impl Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let send = |socket: SockRef<'_>| {
-            socket.send_with_flags(bytes, libc::MSG_MORE | libc::MSG_NOSIGNAL)
-        };
-        if let Some(sent) = ready!(self.directly(cx, |stream| send(stream.into()))) {
+        self.poll_send(cx, bytes, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
+        if let Some(sent) = ready!(self.directly(cx, |stream| send(stream, bytes, flags))) {
             return Poll::Ready(sent);
         }
         let stream = self.registered()?;
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            match stream.try_io(Interest::WRITABLE, || send((&*stream).into())) {
+            let send = || send(&*stream, bytes, flags);
+            match attempt(stream, Interest::WRITABLE, bytes.len(), send) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                sent => return Poll::Ready(sent),
             }
         }
+    }
+
+    /// Has it end by a reset instead of a FIN when it is dropped. What has not left by then is lost.
+    pub(super) fn reset_when_closed(&self) {
+        let at_once = Some(Duration::ZERO);
+        // A socket that cannot do so has no peer any more.
+        let _ = match &self.0 {
+            State::Unregistered(stream) => SockRef::from(stream).set_linger(at_once),
+            State::Registered(stream) => SockRef::from(stream).set_linger(at_once),
+            State::Lost => Ok(()),
+        };
     }
 
     /// Sends FIN. A peer that is gone already has no use for it, and is no error.
@@ -166,4 +203,43 @@ impl Socket {
             ended => ended,
         }
     }
+}
+
+/// The rest of a buffer.
+struct Unfilled<'a, 'b>(&'a mut ReadBuf<'b>);
+
+impl Room for Unfilled<'_, '_> {
+    fn room(&mut self) -> &mut [u8] {
+        self.0.initialize_unfilled()
+    }
+}
+
+/// A system call on a socket that the runtime has found ready. One that moves less than was asked for has used the
+/// readiness up: the next one waits for the kernel's word instead of asking in vain.
+fn attempt(
+    stream: &Registered,
+    interest: Interest,
+    asked: usize,
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut moved = None;
+    let outcome = stream.try_io(interest, || match call() {
+        Ok(count) if (1..asked).contains(&count) => {
+            moved = Some(count);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        outcome => outcome,
+    });
+    moved.map_or(outcome, Ok)
+}
+
+// Straight to the kernel: the C library's functions are points where a thread could be cancelled, and pay for it.
+
+fn receive(socket: impl AsFd, room: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = rustix::net::recv(socket, room, RecvFlags::empty())?;
+    Ok(count)
+}
+
+fn send(socket: impl AsFd, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, flags)?)
 }

@@ -23,6 +23,8 @@ pub(crate) struct EndpointState {
     removed: Cell<bool>,
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<http2::Connection>>,
+    /// When it was last used.
+    shared_at: Cell<u64>,
 }
 
 struct Idle {
@@ -40,6 +42,7 @@ impl EndpointState {
             removed: Cell::new(false),
             idle: RefCell::default(),
             shared: RefCell::default(),
+            shared_at: Cell::new(0),
         })
     }
 
@@ -86,16 +89,16 @@ impl EndpointState {
 
     /// The connection that HTTP/2 requests share, if it can take one more.
     pub(crate) fn shared(&self) -> Option<http2::Connection> {
-        self.shared
-            .borrow()
-            .as_ref()
-            .filter(|shared| shared.is_usable())
-            .cloned()
+        let shared = self.shared.borrow();
+        let usable = shared.as_ref().filter(|shared| shared.is_usable())?;
+        self.shared_at.set(self.clock.now());
+        Some(usable.clone())
     }
 
     /// Lets later requests share a connection.
     pub(crate) fn share(&self, connection: http2::Connection) {
         if !self.removed.get() {
+            self.shared_at.set(self.clock.now());
             *self.shared.borrow_mut() = Some(connection);
         }
     }
@@ -107,8 +110,11 @@ impl EndpointState {
             .borrow_mut()
             .retain_mut(|idle| idle.since >= oldest && idle.connection.is_idle());
         let mut shared = self.shared.borrow_mut();
-        if shared.as_ref().is_some_and(|shared| !shared.is_usable()) {
-            *shared = None;
+        if let Some(connection) = &*shared {
+            let unused = self.shared_at.get() < oldest && connection.is_quiet();
+            if unused || !connection.is_usable() {
+                *shared = None;
+            }
         }
     }
 

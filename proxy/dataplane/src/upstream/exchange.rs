@@ -171,6 +171,10 @@ impl Source for UpstreamExchange {
         either!(self, side => side.poll_part(cx))
     }
 
+    fn release(&mut self) {
+        either!(self, side => side.release());
+    }
+
     fn is_finished(&self) -> bool {
         either!(self, side => side.is_finished())
     }

@@ -84,15 +84,32 @@ pub(crate) fn client_config(seen: Arc<Seen>, alpn: &[&[u8]]) -> Arc<ClientConfig
     Arc::new(config)
 }
 
-/// A client's end of an HTTP/2 connection, agreed on by ALPN.
-pub(crate) async fn http2_client(
+/// A client's stream to an HTTP/2 connection, agreed on by ALPN.
+pub(crate) async fn http2_stream(
     address: SocketAddr,
-) -> hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>> {
+) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
     let connector = tokio_rustls::TlsConnector::from(client_config(Arc::default(), &[b"h2"]));
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("a.example").unwrap();
     let stream = connector.connect(name, stream).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    stream
+}
+
+/// The same, for a client that reads and writes frames by itself.
+pub(crate) fn http2_bytes(address: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
+    open(
+        address,
+        "a.example",
+        &client_config(Arc::default(), &[b"h2"]),
+    )
+}
+
+/// A client's end of an HTTP/2 connection.
+pub(crate) async fn http2_client(
+    address: SocketAddr,
+) -> hyper::client::conn::http2::SendRequest<http_body_util::Full<bytes::Bytes>> {
+    let stream = http2_stream(address).await;
     let builder = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
     let (sender, driver) = builder
         .handshake(hyper_util::rt::TokioIo::new(stream))

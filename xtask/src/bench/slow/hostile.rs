@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 
 use super::super::client;
-use super::place::{DEAF_HOST, GOOD_HOST, HASTY_HOST};
+use super::place::{DEAF_HOST, HASTY_HOST, MUCH_HOST};
 use super::{EARLY_ANSWERS, SLOW_HEADS, STALLED_READERS, UNREAD_BODIES};
 
 /// What a stalled reader asks for, and how long the bodies are that nobody reads.
@@ -41,9 +41,16 @@ pub(super) struct Outcome {
 pub(super) struct Hostile {
     over: Arc<AtomicBool>,
     slow: JoinHandle<(usize, Duration)>,
-    stalled: JoinHandle<()>,
-    unread: JoinHandle<()>,
     early: Vec<JoinHandle<(usize, usize)>>,
+    still: Still,
+}
+
+/// Those that stand still.
+#[derive(Debug)]
+pub(super) struct Still {
+    over: Arc<AtomicBool>,
+    readers: JoinHandle<()>,
+    writers: JoinHandle<()>,
 }
 
 impl Hostile {
@@ -52,29 +59,45 @@ impl Hostile {
         let early = (0..EARLY_ANSWERS).map(|_| spawn(&over, server, ask_for_early_answers));
         Self {
             slow: spawn(&over, server, send_slow_heads),
-            stalled: spawn(&over, server, read_nothing),
-            unread: spawn(&over, server, send_unread_bodies),
             early: early.collect(),
+            still: Still::start(server),
             over,
         }
     }
 
-    /// Ends them; their connections are closed.
-    pub(super) fn stop(self) -> Outcome {
+    /// Ends those that are at work; their connections are closed. The others are left.
+    pub(super) fn stop(self) -> (Outcome, Still) {
         self.over.store(true, Ordering::Relaxed);
         let (heads_cut, longest_head) = self.slow.join().unwrap_or((0, Duration::MAX));
-        _ = self.stalled.join();
-        _ = self.unread.join();
         let early = self.early.into_iter();
         let early = early.map(|thread| thread.join().unwrap_or((1, 0)));
         let (early_asked, early_passed) =
             early.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        Outcome {
+        let outcome = Outcome {
             heads_cut,
             longest_head,
             early_asked,
             early_passed,
+        };
+        (outcome, self.still)
+    }
+}
+
+impl Still {
+    fn start(server: SocketAddr) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        Self {
+            readers: spawn(&over, server, read_nothing),
+            writers: spawn(&over, server, send_unread_bodies),
+            over,
         }
+    }
+
+    /// Closes their connections.
+    pub(super) fn stop(self) {
+        self.over.store(true, Ordering::Relaxed);
+        _ = self.readers.join();
+        _ = self.writers.join();
     }
 }
 
@@ -156,7 +179,7 @@ fn send_slow_heads(server: SocketAddr, over: &AtomicBool) -> (usize, Duration) {
 }
 
 fn read_nothing(server: SocketAddr, over: &AtomicBool) {
-    let request = format!("GET /{MUCH} HTTP/1.1\r\nHost: {GOOD_HOST}\r\n\r\n");
+    let request = format!("GET /{MUCH} HTTP/1.1\r\nHost: {MUCH_HOST}\r\n\r\n");
     let one = || -> io::Result<TcpStream> {
         let mut stream = connect(server)?;
         SockRef::from(&stream).set_recv_buffer_size(RECEIVE_BUFFER)?;
@@ -175,12 +198,18 @@ fn send_unread_bodies(server: SocketAddr, over: &AtomicBool) {
         stream.write_all(head.as_bytes())?;
         Ok(stream)
     };
-    let mut held = come(UNREAD_BODIES, one);
+    let held = come(UNREAD_BODIES, one);
+    let mut held: Vec<_> = held.into_iter().map(|stream| (stream, MUCH)).collect();
     let piece = [b'b'; 64 * 1024];
     while !over.load(Ordering::Relaxed) {
-        for stream in &mut held {
-            // As much as is taken; that it is not more is the point.
-            while stream.write(&piece).is_ok_and(|count| count > 0) {}
+        for (stream, left) in &mut held {
+            // As much as is taken, and not more than was announced.
+            while let Some(next) = piece.get(..piece.len().min(*left)) {
+                match stream.write(next) {
+                    Ok(count @ 1..) => *left = left.saturating_sub(count),
+                    _ => break,
+                }
+            }
         }
         sleep(Duration::from_millis(50));
     }

@@ -46,9 +46,11 @@ const RECOVERY: Duration = Duration::from_secs(4);
 /// enough that whoever waits for the backend that never reads is cut before the end.
 const HEAD_DEADLINE: Duration = Duration::from_secs(4);
 const IDLE_DEADLINE: Duration = Duration::from_secs(5);
-const ANSWER_DEADLINE: Duration = Duration::from_secs(8);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(6);
 /// How much later than its deadline a client may see itself cut on a busy machine. It looks once in [`hostile::BYTE_EVERY`].
 const SLACK: Duration = Duration::from_secs(3);
+/// How long connections may take to go at most, where an answer was sent and the client has not read it.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// The most by which resident memory may grow while the others are there, in MiB: 16 KiB for each slow head, and 64 KiB
 /// for each exchange that stands still.
@@ -61,7 +63,7 @@ struct Seen {
     hostile: Outcome,
     /// Resident memory in MiB: before the others came, the most while they were there, and after.
     resident: [f64; 3],
-    /// Connections of clients that were open at the end of the attack, and after it.
+    /// Connections of clients that were open when only those that stand still were left, and after them.
     open: [u64; 2],
 }
 
@@ -113,8 +115,9 @@ fn watch(program: &Path) -> Result<Seen> {
         sleep(Duration::from_millis(100));
         during = during.max(place.resident_mib());
     }
-    let open_during = place.wait_for_connections(GOOD + SLOW_HEADS + EARLY_ANSWERS)?;
-    let hostile = hostile.stop();
+    let (hostile, still) = hostile.stop();
+    let open_during = place.wait_for_connections(GOOD)?;
+    still.stop();
 
     good.enter(Phase::After);
     sleep(RECOVERY);
@@ -223,7 +226,7 @@ fn bounds(seen: &Seen, verdict: &mut Verdict) -> Table {
         format!("at least {SLOW_HEADS}"),
         hostile.heads_cut >= SLOW_HEADS,
     );
-    let stalled = open_during.saturating_sub((GOOD + SLOW_HEADS + EARLY_ANSWERS) as u64);
+    let stalled = open_during.saturating_sub(GOOD as u64);
     row(
         "stalled clients that are left",
         stalled.to_string(),

@@ -14,10 +14,12 @@ use super::super::backend::{Backend, Cpu};
 use super::super::client;
 use super::super::running::Running;
 use super::backends::{Behaviour, Stubborn};
-use super::{ANSWER_DEADLINE, HEAD_DEADLINE, IDLE_DEADLINE, SLACK};
+use super::{ANSWER_DEADLINE, HEAD_DEADLINE, IDLE_DEADLINE, LINGER};
 
 /// The backend of `bench-assets`, which answers as it should.
 pub(super) const GOOD_HOST: &str = "good.test";
+/// Another one of the kind, which sends what stalled readers ask for, so that good clients do not wait for that in a backend.
+pub(super) const MUCH_HOST: &str = "much.test";
 /// Never reads.
 pub(super) const DEAF_HOST: &str = "deaf.test";
 /// Answers before it reads.
@@ -32,7 +34,7 @@ pub(super) struct Place {
     tidegate: Running,
     pub(super) http: SocketAddr,
     admin: SocketAddr,
-    _backend: Backend,
+    _backends: Vec<Backend>,
     _deaf: Stubborn,
     _hasty: Stubborn,
     _folder: TempDir,
@@ -41,12 +43,15 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn start(program: &Path) -> Result<Self> {
         let folder = TempDir::with_prefix("tidegate-slow-")?;
-        let good = free_port()?;
-        let backend = Backend::start(folder.path(), good, Cpu::Any)?;
+        let (good, much) = (free_port()?, free_port()?);
+        let backends = [good, much].into_iter();
+        let backends = backends.map(|port| backend(folder.path(), port));
+        let backends = backends.collect::<Result<_>>()?;
         let deaf = Stubborn::start(Behaviour::Deaf)?;
         let hasty = Stubborn::start(Behaviour::Hasty)?;
         let routes = [
             (GOOD_HOST, good),
+            (MUCH_HOST, much),
             (DEAF_HOST, deaf.port),
             (HASTY_HOST, hasty.port),
         ];
@@ -70,7 +75,7 @@ impl Place {
             tidegate,
             http,
             admin,
-            _backend: backend,
+            _backends: backends,
             _deaf: deaf,
             _hasty: hasty,
             _folder: folder,
@@ -81,10 +86,10 @@ impl Place {
         self.tidegate.resident_mib()
     }
 
-    /// Waits until no more connections of clients are open than these, and not longer than [`SLACK`]. How many they are then,
+    /// Waits until no more connections of clients are open than these, at most for [`LINGER`]. How many they are then,
     /// as the metrics have them.
     pub(super) fn wait_for_connections(&self, most: usize) -> Result<u64> {
-        let deadline = Instant::now() + SLACK;
+        let deadline = Instant::now() + LINGER;
         loop {
             let open = client::metric(self.admin, "tidegate_connections_open")?;
             if open <= most as u64 || Instant::now() > deadline {
@@ -93,6 +98,13 @@ impl Place {
             sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A backend with a folder of its own.
+fn backend(folder: &Path, port: u16) -> Result<Backend> {
+    let folder = folder.join(port.to_string());
+    fs::create_dir(&folder)?;
+    Backend::start(&folder, port, Cpu::Any)
 }
 
 /// A port that nothing listens on.

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::{Announced, Recycled, Request, RequestHead, Target, announced};
 use crate::message::authority::{self, Port};
-use crate::message::head::{check_connection_options, persists, rejection_of, split_head};
+use crate::message::head::{persists, rejection_of, split_head};
 use crate::message::{
     BodyLength, Fields, HttpVersion, MAX_FIELDS, MAX_HEAD, MAX_TARGET, Name, Rejection,
 };
@@ -94,8 +94,7 @@ fn read(head: &[u8], scanned: &httparse::Request<'_, '_>) -> Result<RequestHead,
         Announced::Length(length) => BodyLength::Known(length),
         Announced::Chunked => BodyLength::Chunked,
     };
-    check_connection_options(&request.fields)?;
-    request.persists = persists(&request.fields, request.version);
+    request.persists = persists(&request.fields, request.version)?;
     request.expects_continue = request.version == HttpVersion::Http11 && request.awaits_leave();
     Ok(RequestHead(request))
 }

@@ -198,6 +198,11 @@ fn field_lines() -> Vec<Refused> {
             &format!("X: {}\r\n", "a".repeat(900)).repeat(100),
         )
         .with_status(431),
+        fields(
+            "connection-lists-much",
+            &format!("Connection: {}\r\n", "a, ".repeat(20_000)),
+        )
+        .with_status(431),
         answered(
             "head-endless",
             431,
