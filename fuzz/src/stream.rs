@@ -23,9 +23,13 @@ impl fmt::Debug for Ours {
 /// Why we read no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The stream ended, or breaks off.
+    /// The stream ended behind a request.
     Stream,
-    /// We refuse what follows, or the connection is over.
+    /// It breaks off within one.
+    Cut,
+    /// We refuse what follows.
+    Refused,
+    /// The connection is over: what follows is not read.
     Closed,
 }
 
@@ -36,23 +40,24 @@ pub fn read(mut bytes: &[u8]) -> (Vec<Ours>, End) {
     loop {
         let (request, length) = match request_head(bytes) {
             Reading::Whole(request, length) => (request, length),
-            Reading::Partial => return (read, End::Stream),
-            Reading::Refused(..) => return (read, End::Closed),
+            Reading::Partial if bytes.is_empty() => return (read, End::Stream),
+            Reading::Partial => return (read, End::Cut),
+            Reading::Refused(..) => return (read, End::Refused),
         };
         if request.method == "CONNECT" {
-            return (read, End::Closed);
+            return (read, End::Refused);
         }
         bytes = &bytes[length..];
         let mut decoder = Body::new(request.body);
         let mut body = Vec::new();
         while !decoder.is_done() {
             match decoder.decode(bytes) {
-                Ok((0, 0)) => return (read, End::Stream),
+                Ok((0, 0)) => return (read, End::Cut),
                 Ok((framing, data)) => {
                     body.extend_from_slice(&bytes[framing..framing + data]);
                     bytes = &bytes[framing + data..];
                 }
-                Err(_) => return (read, End::Closed),
+                Err(_) => return (read, End::Refused),
             }
         }
         let persists = request.persists;

@@ -10,7 +10,7 @@ use std::fs;
 
 use libfuzzer_sys::fuzz_target;
 use tidegate_dataplane::fuzzing::{Body, Reading, response_head};
-use tidegate_fuzz::{Cuts, Gate, Listener, read};
+use tidegate_fuzz::{Cuts, End, Gate, Listener, read};
 
 /// Sockets that may be open between two inputs: some connections are still ending, some wait in the pool.
 const MOST_FILES: usize = 300;
@@ -41,11 +41,13 @@ fuzz_target!(|input: &[u8]| {
     assert!(open < MOST_FILES, "{open} files are open");
 });
 
-/// What a client received are responses to the requests that we read in what it sent, and one to what we cannot read.
+/// What a client received are responses to the requests that we read in what it sent, and one to what breaks off or
+/// is refused.
 fn are_responses(received: &[u8], sent: &[u8]) {
-    let (requests, _) = read(sent);
+    let (requests, end) = read(sent);
     let methods = requests.iter().map(|read| read.request.method.as_str());
-    let mut methods = methods.chain([""]);
+    let unread = Some("").filter(|_| matches!(end, End::Cut | End::Refused));
+    let mut methods = methods.chain(unread);
     let mut rest = Some(received).filter(|rest| !rest.is_empty());
     while let Some(bytes) = rest {
         let Some(method) = methods.next() else {
