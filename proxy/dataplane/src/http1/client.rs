@@ -5,6 +5,7 @@
 use std::task::{Context, Poll, Waker, ready};
 
 use super::link::{Encoding, Link};
+use super::search::Search;
 use crate::buffer::{self, Last};
 use crate::exchange::side::{BodyError, Part, Sink, Source};
 use crate::message::{BodyLength, Decoder, Fields, RequestHead, RequestKind, ResponseHead};
@@ -21,6 +22,7 @@ pub(crate) struct Connection {
     requested: bool,
     /// Whether a byte of the response has come.
     answered: bool,
+    search: Search,
     /// The body of the response, once its head is there.
     response: Option<Decoder>,
     /// Whether the last response leaves the connection open (RFC 9112 section 9.3).
@@ -36,6 +38,7 @@ impl Connection {
             encoding: Encoding::Plain,
             requested: true,
             answered: false,
+            search: Search::default(),
             response: None,
             persistent: true,
         }
@@ -62,6 +65,7 @@ impl Connection {
         self.kind = head.kind();
         self.requested = length == BodyLength::Empty;
         self.answered = false;
+        self.search = Search::default();
         self.response = None;
         let out = self.link.output.writer();
         head.write_http1(out);
@@ -86,10 +90,11 @@ impl Connection {
         cx: &mut Context<'_>,
     ) -> Poll<Result<ResponseHead, UpstreamError>> {
         loop {
-            if !self.link.input.is_empty() {
-                self.answered = true;
+            self.answered |= !self.link.input.is_empty();
+            if self.search.is_worth_parsing(self.link.input.bytes()) {
                 match ResponseHead::parse(self.link.input.bytes(), self.kind)? {
                     Some((head, length)) => {
+                        self.search = Search::default();
                         self.link.input.consume(length);
                         return Poll::Ready(self.accept(head));
                     }

@@ -2,6 +2,7 @@
 
 mod client;
 mod link;
+mod search;
 mod server;
 
 pub(crate) use client::Connection as ClientConnection;

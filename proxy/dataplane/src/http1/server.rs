@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::link::{Encoding, Link};
+use super::search::Search;
 use crate::buffer::{self, Last};
 use crate::clock::{Timer, within};
 use crate::downstream::{Downstream, End};
@@ -292,26 +293,6 @@ impl Connection {
         } else {
             Last::No
         }
-    }
-}
-
-/// Spares a head that comes in small pieces from being parsed at every piece.
-#[derive(Default)]
-struct Search {
-    seen: usize,
-}
-
-impl Search {
-    /// Whether a head may be complete, or can be refused.
-    fn is_worth_parsing(&mut self, bytes: &[u8]) -> bool {
-        let (first, from) = (self.seen == 0, self.seen.saturating_sub(3));
-        self.seen = bytes.len();
-        let fresh = bytes.get(from..).unwrap_or_default();
-        !bytes.is_empty()
-            && (first
-                || bytes.len() >= buffer::SIZE
-                || memchr::memmem::find(fresh, b"\n\r\n").is_some()
-                || memchr::memmem::find(fresh, b"\n\n").is_some())
     }
 }
 
