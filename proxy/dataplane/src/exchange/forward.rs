@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tidegate_model::Policy;
 
@@ -21,6 +22,9 @@ use crate::upstream::{
 const TRIES: usize = 3;
 /// Heads of class 1xx that an endpoint may send before its final one. The client may be slow to take them.
 const INFORMATIONAL: usize = 64;
+
+/// How long a client waits for an answer before it is watched for having given up.
+const UNWATCHED: Duration = Duration::from_millis(200);
 
 /// What a request is forwarded by.
 pub(super) struct Forward<'a> {
@@ -176,15 +180,15 @@ impl Forward<'_> {
         upload: &mut Upload,
     ) -> Result<ResponseHead, Failure> {
         let patience = self.policy.timeouts.response_head;
-        self.timer.set(patience);
+        // Most answers come at once: only a client that waits for longer is watched meanwhile.
+        let (mut is_watched, left) = (false, patience.saturating_sub(UNWATCHED));
+        self.timer.set(patience.min(UNWATCHED));
         if !client.is_finished() {
             client.send_continue();
         }
         let mut informational = 0;
         std::future::poll_fn(|cx| {
-            if upload.poll(client, to, cx).map_err(Failure::Client)? {
-                self.timer.set(patience);
-            }
+            let mut moved = upload.poll(client, to, cx).map_err(Failure::Client)?;
             while let Poll::Ready(head) = to.poll_head(cx) {
                 let mut head = head.map_err(Failure::Upstream)?;
                 if !head.is_informational() {
@@ -196,16 +200,27 @@ impl Forward<'_> {
                 }
                 hop::response(&mut head);
                 client.send_informational(&head);
+                moved = true;
+            }
+            if moved {
+                is_watched = true;
                 self.timer.set(patience);
             }
             // A broken way to the client is noticed when the answer takes it.
             let _ = client.poll_flush(cx);
-            if client.poll_gone(cx).is_ready() {
-                return Poll::Ready(Err(Failure::Gone));
+            loop {
+                if is_watched && client.poll_gone(cx).is_ready() {
+                    return Poll::Ready(Err(Failure::Gone));
+                }
+                if self.timer.poll_due(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if is_watched {
+                    return Poll::Ready(Err(Failure::Late(Elapsed)));
+                }
+                is_watched = true;
+                self.timer.set(left);
             }
-            self.timer
-                .poll_due(cx)
-                .map(|()| Err(Failure::Late(Elapsed)))
         })
         .await
     }

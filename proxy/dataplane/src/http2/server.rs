@@ -114,11 +114,15 @@ async fn answer(
         return;
     }
     let timer = downstream.worker.clock.timer();
+    // In boxes, since this future is moved about before it runs.
     match head {
-        Ok(head) => exchange::exchange(&downstream, head, &mut stream, &timer).await,
+        Ok(head) => {
+            let exchange = exchange::exchange(&downstream, head, &mut stream, &timer);
+            Box::pin(exchange).await
+        }
         Err(rejection) => {
             let fault = Fault::Rejected(rejection);
-            exchange::refuse(&downstream, fault, &mut stream, &timer).await
+            Box::pin(exchange::refuse(&downstream, fault, &mut stream, &timer)).await
         }
     };
 }
