@@ -3,10 +3,9 @@
 //! Workers gather lines and hand them over in blocks; a thread of its own writes them. A reader that is too slow costs
 //! lines, which are counted, never requests.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, SystemTime};
@@ -17,7 +16,6 @@ use tokio::sync::oneshot;
 
 use crate::downstream::Downstream;
 use crate::fault::Fault;
-use crate::listen::ListenerProtocol;
 use crate::message::{Name, RequestHead};
 use crate::metrics::WorkerMetrics;
 
@@ -59,6 +57,7 @@ pub(crate) fn start(
 /// A worker's end of the log.
 pub(crate) struct LogWriter {
     gathered: RefCell<Block>,
+    clock: LogClock,
     sender: SyncSender<Vec<u8>>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -74,7 +73,7 @@ pub(crate) struct Line<'a> {
     pub(crate) downstream: &'a Downstream,
     pub(crate) head: &'a RequestHead,
     pub(crate) route: Option<&'a RouteLabels>,
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<&'a str>,
     pub(crate) fault: Option<Fault>,
     pub(crate) status: u16,
     pub(crate) bytes: u64,
@@ -85,12 +84,9 @@ pub(crate) struct Line<'a> {
 /// A line in the order of its fields, without a copy of what it tells.
 #[derive(Serialize)]
 struct Text<'a> {
-    #[serde(serialize_with = "display")]
-    time: Milliseconds,
-    #[serde(serialize_with = "display")]
-    client: SocketAddr,
-    #[serde(serialize_with = "display")]
-    listener: ListenerProtocol,
+    time: &'a str,
+    client: &'a str,
+    listener: &'static str,
     method: &'a str,
     host: &'a str,
     target: &'a str,
@@ -105,19 +101,18 @@ struct Text<'a> {
     ingress: Option<&'a NamespacedName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "displayed")]
-    endpoint: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
 }
 
-impl<'a> From<&Line<'a>> for Text<'a> {
-    fn from(line: &Line<'a>) -> Self {
-        let began = SystemTime::now().checked_sub(line.elapsed);
+impl<'a> Text<'a> {
+    fn new(line: &Line<'a>, time: &'a str) -> Self {
         Self {
-            time: Milliseconds(began.unwrap_or(SystemTime::UNIX_EPOCH)),
-            client: line.downstream.peer,
-            listener: line.downstream.listener.protocol,
+            time,
+            client: line.downstream.client(),
+            listener: line.downstream.listener.protocol.as_str(),
             method: line.head.method(),
             host: line.head.authority().unwrap_or_default(),
             target: line.head.received_target(),
@@ -135,20 +130,41 @@ impl<'a> From<&Line<'a>> for Text<'a> {
     }
 }
 
-/// A time in RFC 3339 with three digits of a second.
-struct Milliseconds(SystemTime);
+/// A time in RFC 3339 with three digits of a second, such as `2026-11-21T12:34:56.789Z`.
+type Stamp = [u8; 24];
 
-impl fmt::Display for Milliseconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::try_from(self.0) {
-            Ok(time) => write!(f, "{time:.3}"),
-            Err(_) => Ok(()),
-        }
+/// Writes times; all but the milliseconds is written once a second.
+struct LogClock(Cell<(u64, Stamp)>);
+
+impl Default for LogClock {
+    fn default() -> Self {
+        Self(Cell::new((u64::MAX, *b"0000-00-00T00:00:00.000Z")))
     }
 }
 
-fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+impl LogClock {
+    fn stamp(&self, time: SystemTime) -> Stamp {
+        let since = time
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let (second, mut stamp) = self.0.get();
+        if second != since.as_secs() {
+            stamp = whole_second(since.as_secs()).unwrap_or(stamp);
+            self.0.set((since.as_secs(), stamp));
+        }
+        let mut rest = since.subsec_millis();
+        for place in [22, 21, 20] {
+            stamp[place] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        stamp
+    }
+}
+
+/// `None` for a time that has no four digits of a year.
+fn whole_second(second: u64) -> Option<Stamp> {
+    let time = jiff::Timestamp::from_second(i64::try_from(second).ok()?).ok()?;
+    format!("{time:.3}").into_bytes().try_into().ok()
 }
 
 fn displayed<S: Serializer>(
@@ -169,6 +185,7 @@ impl LogWriter {
     pub(crate) fn new(sender: SyncSender<Vec<u8>>, metrics: Arc<WorkerMetrics>) -> Self {
         Self {
             gathered: RefCell::default(),
+            clock: LogClock::default(),
             sender,
             metrics,
         }
@@ -176,7 +193,9 @@ impl LogWriter {
 
     /// Adds a line.
     pub(crate) fn write(&self, line: &Line<'_>) {
-        let line = Text::from(line);
+        let began = SystemTime::now().checked_sub(line.elapsed);
+        let stamp = self.clock.stamp(began.unwrap_or(SystemTime::UNIX_EPOCH));
+        let line = Text::new(line, std::str::from_utf8(&stamp).unwrap_or_default());
         let full = {
             let mut gathered = self.gathered.borrow_mut();
             if serde_json::to_writer(&mut gathered.bytes, &line).is_ok() {
@@ -201,5 +220,23 @@ impl LogWriter {
         {
             self.metrics.log_lines_dropped.add(lines);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_the_time_to_the_millisecond() {
+        let clock = LogClock::default();
+        let at = |millis| {
+            let stamp = clock.stamp(SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+            String::from_utf8(stamp.to_vec()).unwrap()
+        };
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(1_767_225_599_007), "2025-12-31T23:59:59.007Z");
+        assert_eq!(at(1_767_225_599_999), "2025-12-31T23:59:59.999Z");
+        assert_eq!(at(1_767_225_600_000), "2026-01-01T00:00:00.000Z");
     }
 }

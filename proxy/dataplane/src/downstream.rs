@@ -1,5 +1,6 @@
 //! A client's connection: who is on the other side, and where it came in.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -32,6 +33,8 @@ pub(crate) struct Downstream {
     pub(crate) peer: SocketAddr,
     /// The peer's address, as `X-Forwarded-For` has it.
     pub(crate) address: Box<str>,
+    /// The peer's address and port, as the access log has it; made when it is first asked for.
+    client: OnceCell<Box<str>>,
     /// The name that the client's handshake was for, in lower case.
     server_name: Option<Box<str>>,
 }
@@ -47,9 +50,15 @@ impl Downstream {
             listener,
             peer,
             address: peer.ip().to_canonical().to_string().into(),
+            client: OnceCell::new(),
             server_name,
             worker,
         })
+    }
+
+    /// The peer's address and port, as the access log has it.
+    pub(crate) fn client(&self) -> &str {
+        self.client.get_or_init(|| self.peer.to_string().into())
     }
 
     pub(crate) fn draining(&self) -> bool {

@@ -1,6 +1,5 @@
 //! What is recorded of an exchange when it is over, however it ends.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +11,7 @@ use crate::downstream::Downstream;
 use crate::fault::Fault;
 use crate::message::RequestHead;
 use crate::metrics::RouteMetrics;
+use crate::upstream::EndpointState;
 
 /// Lives as long as the exchange; recorded when it is dropped.
 pub(crate) struct Completion {
@@ -26,7 +26,7 @@ pub(crate) struct Completion {
     complete: bool,
     metrics: Option<Arc<RouteMetrics>>,
     route: Option<Arc<RouteLabels>>,
-    endpoint: Option<SocketAddr>,
+    endpoint: Option<Rc<str>>,
     fault: Option<Fault>,
 }
 
@@ -57,8 +57,10 @@ impl Completion {
     }
 
     /// The endpoint that answered.
-    pub(crate) fn endpoint(&mut self, address: SocketAddr) {
-        self.endpoint = Some(address);
+    pub(crate) fn endpoint(&mut self, endpoint: &EndpointState) {
+        if self.downstream.worker.access_log.is_some() {
+            self.endpoint = Some(endpoint.name.clone());
+        }
     }
 
     /// Why Tidegate answers itself.
@@ -99,7 +101,7 @@ impl Drop for Completion {
                 downstream: &self.downstream,
                 head: &self.head,
                 route: self.route.as_deref(),
-                endpoint: self.endpoint,
+                endpoint: self.endpoint.as_deref(),
                 fault: self.fault,
                 status,
                 bytes: self.sent,

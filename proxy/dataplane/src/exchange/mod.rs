@@ -131,7 +131,7 @@ async fn serve<C: Client>(
         timer,
     };
     let mut answer = forward.send(head, client).await?;
-    completion.endpoint(answer.in_flight.endpoint().address);
+    completion.endpoint(answer.in_flight.endpoint());
     if answer.head.status() == 101 {
         let asked = upgrade.ok_or(Fault::InvalidResponse)?;
         agree(&mut answer.head, &asked)?;

@@ -16,6 +16,8 @@ const SUSPECT: std::time::Duration = std::time::Duration::from_secs(2);
 /// One endpoint, as seen by one worker.
 pub(crate) struct EndpointState {
     pub(crate) address: SocketAddr,
+    /// The address, as the access log has it.
+    pub(crate) name: Rc<str>,
     clock: Rc<Clock>,
     in_flight: Cell<u32>,
     suspect_until: Cell<u64>,
@@ -36,6 +38,7 @@ impl EndpointState {
     pub(crate) fn new(address: SocketAddr, clock: Rc<Clock>) -> Rc<Self> {
         Rc::new(Self {
             address,
+            name: address.to_string().into(),
             clock,
             in_flight: Cell::new(0),
             suspect_until: Cell::new(0),
