@@ -47,10 +47,13 @@ impl Running {
         longest: Duration,
         ready: impl Fn() -> bool,
     ) -> Result<Self> {
-        let log = folder.join(format!("{name}.log"));
+        // Not beside the manifests: Tidegate follows their folder, and would hear of every line of its own log.
+        let output = folder.join("output");
+        fs::create_dir_all(&output)?;
+        let log = output.join(format!("{name}.log"));
         let child = command
             .stdin(Stdio::null())
-            .stdout(File::create(folder.join(format!("{name}.out")))?)
+            .stdout(File::create(output.join(format!("{name}.out")))?)
             .stderr(File::create(&log)?)
             .process_group(0)
             .spawn()
