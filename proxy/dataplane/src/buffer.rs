@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use crate::transport::{Room, Transport};
 
@@ -119,7 +119,7 @@ impl Input {
     }
 
     /// Gives the worker's buffer back while the task waits; what is in it is kept in one of its own size.
-    pub(crate) fn park(&mut self) {
+    fn park(&mut self) {
         if self.buffer.len() == SIZE {
             let held: Box<[u8]> = self.bytes().into();
             (self.start, self.end) = (0, held.len());
@@ -216,7 +216,7 @@ impl Output {
     }
 
     /// Writes a large piece that need not be copied as long as nothing is waiting; what does not leave is kept.
-    pub(crate) fn poll_pass(
+    pub(crate) fn pass(
         &mut self,
         cx: &mut Context<'_>,
         transport: &mut Transport,
@@ -248,15 +248,4 @@ impl Drop for Output {
 pub(crate) enum Last {
     No,
     Yes,
-}
-
-/// Whether everything that was handed to a transport has left.
-pub(crate) fn poll_flushed(
-    cx: &mut Context<'_>,
-    output: &mut Output,
-    transport: &mut Transport,
-    last: Last,
-) -> Poll<io::Result<()>> {
-    ready!(output.poll_flush(cx, transport, last))?;
-    transport.poll_flush(cx)
 }

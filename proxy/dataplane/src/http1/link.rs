@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::buffer::{self, Input, Last, Output};
+use crate::buffer::{Input, Last, Output};
 use crate::exchange::side::{BodyError, Part};
 use crate::message::{Decoder, Fields, encode_chunk, encode_last_chunk};
 use crate::transport::Transport;
@@ -44,7 +44,8 @@ impl Link {
 
     /// Ready when everything has left.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>, last: Last) -> Poll<io::Result<()>> {
-        buffer::poll_flushed(cx, &mut self.output, &mut self.transport, last)
+        ready!(self.output.poll_flush(cx, &mut self.transport, last))?;
+        self.transport.poll_flush(cx)
     }
 
     /// Ready when there is room for one more part.
@@ -79,7 +80,7 @@ impl Link {
             self.output.writer().extend_from_slice(bytes);
             return Ok(());
         }
-        self.output.poll_pass(cx, &mut self.transport, bytes)
+        self.output.pass(cx, &mut self.transport, bytes)
     }
 
     /// Marks the end of a body.
