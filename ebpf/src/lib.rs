@@ -7,5 +7,6 @@
 
 pub mod steering;
 
-/// The version of the maps' layout. A process that finds maps of another version leaves them alone and makes its own.
+/// The version of the maps' layout, a part of the path that they are pinned at: processes that know different ones do not
+/// share maps.
 pub const LAYOUT: u32 = 1;

@@ -20,13 +20,12 @@ const SHARED_MEMORY: u32 = 1 << 10;
 #[map]
 static CONTROL: Array<Control> = Array::with_max_entries(1, SHARED_MEMORY);
 #[map]
-static LANES_OF: Array<Lane> = Array::with_max_entries(LANES, 0);
+static LANE: Array<Lane> = Array::with_max_entries(LANES, 0);
 /// The worker of each CPU, for each lane.
 #[map]
 static CPU_WORKERS: Array<u32> = Array::with_max_entries(LANES * CPUS, 0);
 #[map]
 static LOADS: Array<Load> = Array::with_max_entries(LANES * WORKERS, SHARED_MEMORY);
-/// The sockets of one address; the other maps are shared by all addresses of an instance.
 #[map]
 static SOCKETS: ReusePortSockArray = ReusePortSockArray::with_max_entries(LANES * WORKERS, 0);
 #[map]
@@ -71,7 +70,7 @@ fn choose(context: &SkReuseportContext, arrival: Arrival) -> u32 {
 /// Chooses a socket of a lane; false when it has none that can be had.
 #[inline(always)]
 fn choose_in(context: &SkReuseportContext, lane: u32, arrival: Arrival) -> bool {
-    let Some(Lane { workers, mode }) = LANES_OF.get(lane) else {
+    let Some(Lane { workers, mode }) = LANE.get(lane) else {
         return false;
     };
     let (workers, mode) = (*workers, *mode);

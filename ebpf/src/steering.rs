@@ -1,6 +1,6 @@
 //! Steering: which listening socket, of which process, gets a new connection.
 //!
-//! Up to [`LANES`] processes of one instance listen at one time. Each has a *generation*, one more than its predecessor's,
+//! Every listening address has a set of maps of its own. Up to [`LANES`] processes of one instance listen on it at one time. Each has a *generation*, one more than its predecessor's,
 //! and the *lane* of that generation: its places in every map. [`Control`] says which generation is in force.
 
 /// Lanes: one for the process in force, one for its predecessor, which is in reserve while it drains, one for a newcomer,
@@ -40,8 +40,6 @@ pub const fn cpu_slot(lane: u32, cpu: u32) -> u32 {
 pub struct Control {
     /// The generation that gets new connections. 0: none yet.
     pub generation: u64,
-    /// [`LAYOUT`](crate::LAYOUT) of whoever made the maps.
-    pub layout: u64,
 }
 
 /// How the process of one lane wants to be steered to.

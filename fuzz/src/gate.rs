@@ -111,6 +111,7 @@ impl Gate {
             workers: NonZeroUsize::MIN,
             access_log: AccessLog::Off,
             max_connections: NonZeroUsize::new(1000).unwrap_or(NonZeroUsize::MIN),
+            pin: None,
         })?;
         let address = |protocol| {
             let mut addresses = bound.addresses().iter();
@@ -121,7 +122,9 @@ impl Gate {
             address(ListenerProtocol::Http)?,
             address(ListenerProtocol::Https)?,
         );
-        let dataplane = bound.start()?;
+        let (dataplane, mut listeners) = bound.start(Vec::new())?;
+        listeners.listen()?;
+        dataplane.accept(listeners);
         dataplane.publisher().publish(snapshot(upstreams)?);
         Ok(Self {
             runtime,

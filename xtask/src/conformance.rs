@@ -186,7 +186,9 @@ impl Tidegate {
         let said = folder.join("tidegate.log");
         let log = File::create(&said)?;
         let port = free_port()?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        process::as_own_instance(&mut command);
+        let child = command
             .args(["serve", "--http=127.0.0.1:0", "--admin=127.0.0.1:0"])
             .arg(format!("--https=127.0.0.1:{port}"))
             .args(["--workers=1", "--access-log=off", "--manifests"])

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,6 +24,15 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::root());
     command
+}
+
+/// Names the Tidegate that a command starts, so that it takes over from no other one. Those that know no names do not
+/// look at it.
+pub(crate) fn as_own_instance(command: &mut Command) {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let counter = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("xtask-{}-{counter}", std::process::id());
+    command.env("TIDEGATE_INSTANCE", name);
 }
 
 /// Runs a program and passes its output on while it comes.

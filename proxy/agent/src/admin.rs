@@ -1,9 +1,11 @@
 //! The admin pages: liveness, readiness, metrics, and what is in force, for people and for Kubernetes.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -14,12 +16,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
+use socket2::Socket;
+use tidegate_dataplane::ListenAddress;
 use tidegate_model::{Problem, SnapshotDescription, UnixTime};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::app::{InForce, Serving};
+use crate::listening;
 use crate::readiness::Readiness;
 
 /// Connections at one time; more are closed as they come.
@@ -53,9 +59,71 @@ pub(crate) struct Pages {
     registry: Registry,
 }
 
-/// Answers on the listener until the runtime ends.
-pub(crate) async fn run(listener: TcpListener, pages: Pages) {
-    let pages = Arc::new(pages);
+/// A bound address, for pages that are made later.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+/// The pages and where they are.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    /// Until it listens.
+    bound: Option<Socket>,
+    address: SocketAddr,
+    pages: Arc<Pages>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Bound {
+    /// Binds an address, and does not listen yet.
+    pub(crate) fn new(address: ListenAddress) -> anyhow::Result<Self> {
+        let socket = listening::bind(address)?;
+        let address = socket.local_addr()?.as_socket();
+        let address = address.context("the admin listener has no address")?;
+        Ok(Self { socket, address })
+    }
+
+    /// Where these pages will be.
+    pub(crate) fn with(self, pages: Pages) -> Admin {
+        Admin {
+            bound: Some(self.socket),
+            address: self.address,
+            pages: Arc::new(pages),
+            listening: None,
+        }
+    }
+}
+
+impl Admin {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Listens and answers until [`close`](Self::close), or until the runtime ends.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub(crate) fn open(&mut self) -> anyhow::Result<()> {
+        let socket = match self.bound.take() {
+            Some(socket) => socket,
+            None => listening::bind(ListenAddress::Socket(self.address))?,
+        };
+        let listener = listening::listen(socket)?;
+        self.listening = Some(tokio::spawn(run(listener, self.pages.clone())));
+        Ok(())
+    }
+
+    /// Leaves the address to another process. Exchanges that are going on end by themselves.
+    pub(crate) fn close(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            listening.abort();
+        }
+    }
+}
+
+async fn run(listener: TcpListener, pages: Arc<Pages>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {

@@ -8,6 +8,9 @@ mod check;
 mod cli;
 mod clock;
 pub mod demo;
+mod doctor;
+mod ebpf;
+mod hand_over;
 mod limits;
 mod listening;
 mod logging;
@@ -72,6 +75,8 @@ pub fn run() -> ExitCode {
         Command::Serve(flags) => serve::run(flags),
         Command::Check(flags) => check::run(flags),
         Command::Demo(flags) => demo::run(&flags),
+        // Nothing is loaded yet.
+        Command::Doctor(flags) => doctor::run(&flags),
         Command::Completions { shell } => output::completions(shell),
     };
     outcome.unwrap_or_else(|failure| {

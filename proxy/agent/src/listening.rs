@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
 
 use anyhow::{Context, anyhow};
+use socket2::{Domain, Protocol, Socket, Type};
 use tidegate_dataplane::ListenAddress;
 use tokio::net::TcpListener;
 
@@ -25,12 +26,47 @@ pub(crate) fn refuse_taken<'a>(
     Ok(())
 }
 
-/// Binds the admin listener.
-pub(crate) fn bind(address: ListenAddress) -> anyhow::Result<TcpListener> {
-    let listener = bind_alone(address)
-        .map_err(|error| failed(format!("{address} for the admin pages"), &error))?;
-    listener.set_nonblocking(true).context("admin listener")?;
-    TcpListener::from_std(listener).context("admin listener")
+/// Whether an address, or every address that a port alone means, is one of these, which another process has.
+pub(crate) fn is_among(address: ListenAddress, taken: &[SocketAddr]) -> bool {
+    taken.iter().any(|other| match address {
+        ListenAddress::Port(port) => other.port() == port,
+        ListenAddress::Socket(address) => *other == address,
+    })
+}
+
+/// Binds the admin listener, which does not listen yet. Processes of one user may share its port, as those of an instance
+/// do for a moment while one takes over from the other.
+pub(crate) fn bind(address: ListenAddress) -> anyhow::Result<Socket> {
+    match address {
+        ListenAddress::Socket(address) => bind_shared(address),
+        ListenAddress::Port(port) => {
+            bind_shared((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
+                // A machine without IPv6.
+                _ => bind_shared((Ipv4Addr::UNSPECIFIED, port).into()),
+            })
+        }
+    }
+    .map_err(|error| failed(format!("{address} for the admin pages"), &error))
+}
+
+fn bind_shared(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Connections that may wait for the admin pages.
+const ADMIN_BACKLOG: i32 = 128;
+
+/// Makes a bound socket listen.
+pub(crate) fn listen(socket: Socket) -> anyhow::Result<TcpListener> {
+    socket.listen(ADMIN_BACKLOG).context("admin listener")?;
+    TcpListener::from_std(socket.into()).context("admin listener")
 }
 
 /// Binds an address that is shared with nobody. A port alone means every address, IPv6 and IPv4 in one socket.

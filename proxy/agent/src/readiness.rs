@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often somebody who waits for readiness looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Whether the instance is ready. Clones share one state.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +39,13 @@ impl Readiness {
     /// Whatever still holds readiness back, sorted; empty when ready.
     pub fn waiting_for(&self) -> Vec<&'static str> {
         self.with(|held| held.keys().copied().collect())
+    }
+
+    /// Waits until nothing but this holds readiness back.
+    pub(crate) async fn ready_but_for(&self, reason: &'static str) {
+        while self.waiting_for().iter().any(|other| *other != reason) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<&'static str, usize>) -> T) -> T {

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::app::{self, Running};
+use crate::app::{self, Event, Running};
 use crate::cli::ServeFlags;
-use crate::settings::Settings;
+use crate::hand_over::Standing;
+use crate::settings::{AfterHandOver, Settings};
 use crate::{Failure, limits, logging};
 
-/// Serves until a signal ends it.
+/// How often a process that another one took over from looks whether its last connection has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Serves until a signal ends it, or another process takes over.
 pub(crate) fn run(flags: ServeFlags) -> Result<ExitCode, Failure> {
     let settings = Settings::for_serving(flags).map_err(Failure::usage)?;
     logging::start(&settings.log)?;
@@ -21,7 +26,7 @@ pub(crate) fn run(flags: ServeFlags) -> Result<ExitCode, Failure> {
     Ok(code)
 }
 
-/// The runtime of the main thread: signals, admin pages, drain. Requests have their own.
+/// The runtime of the main thread: signals, admin pages, hand-over, drain. Requests have their own.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -31,26 +36,244 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let drain = settings.drain;
-    let mut running = app::start(settings)?;
-    announce(&running);
+    let (drain, after) = (settings.drain, settings.after_hand_over);
+    let mut running = tokio::select! {
+        running = app::start(settings) => running?,
+        name = signals.next() => return Ok(ended_before_serving(name)),
+    };
     tokio::select! {
-        name = signals.next() => info!("{name}: not ready any more; draining for up to {drain:?}"),
-        () = running.control_ended() => {
-            return Err(anyhow!("the control plane ended, which is a bug: see the log above; restart the process"));
+        entered = running.enter() => entered?,
+        name = signals.next() => return Ok(ended_before_serving(name)),
+    }
+    announce(&running);
+    let end = Life::new(drain, after)
+        .run(&mut running, &mut signals)
+        .await?;
+    Ok(finish(running, end, &mut signals).await)
+}
+
+fn ended_before_serving(name: &str) -> ExitCode {
+    info!("{name}: ends before it served; a process that serves goes on");
+    ExitCode::SUCCESS
+}
+
+fn at_once(name: &str) -> ! {
+    error!("{name} again: ends at once, open connections are cut");
+    // Not even destructors may keep the process now.
+    std::process::exit(1)
+}
+
+/// The time from the first connection to the drain.
+struct Life {
+    drain: Duration,
+    after: AfterHandOver,
+    state: State,
+}
+
+/// Where in its life an instance is.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Serving,
+    /// A signal came while another process prepares to take over, which is waited for so that nothing is refused.
+    Stopping {
+        until: Instant,
+    },
+    /// Another process has the ports.
+    Retired {
+        until: Instant,
+        signalled: Signalled,
+    },
+    /// The same, and nothing is open; waiting for a signal, in reserve.
+    Reserve,
+}
+
+/// Whether a signal has asked for the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signalled {
+    No,
+    Yes,
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    /// Time for what is still open.
+    left: Duration,
+    /// Whether the process stays until a signal.
+    waits: bool,
+}
+
+impl Life {
+    fn new(drain: Duration, after: AfterHandOver) -> Self {
+        Self {
+            drain,
+            after,
+            state: State::Serving,
         }
     }
-    tokio::select! {
-        code = finish(running, drain) => Ok(code),
-        name = signals.next() => {
-            error!("{name} again: ends at once, open connections are cut");
-            // Not even destructors may keep the process now.
-            std::process::exit(1)
+
+    async fn run(mut self, running: &mut Running, signals: &mut Signals) -> anyhow::Result<End> {
+        loop {
+            let end = tokio::select! {
+                name = signals.next() => self.on_signal(name, running.standing()),
+                event = running.event() => match event {
+                    Event::Standing(standing) => self.on_standing(standing, running).await?,
+                    Event::ControlEnded => {
+                        return Err(anyhow!("the control plane ended, which is a bug: see the log above; restart the process"));
+                    }
+                },
+                () = tokio::time::sleep(LOOK), if self.is_ending() => self.on_look(running),
+            };
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        matches!(self.state, State::Stopping { .. } | State::Retired { .. })
+    }
+
+    fn on_signal(&mut self, name: &'static str, standing: Standing) -> Option<End> {
+        match (self.state, standing) {
+            (State::Serving, Standing::Preparing) => {
+                info!(
+                    "{name}: another process is about to take over; it has up to {:?}",
+                    self.drain
+                );
+                let until = Instant::now() + self.drain;
+                self.state = State::Stopping { until };
+                None
+            }
+            (State::Serving, _) => {
+                info!(
+                    "{name}: not ready any more; draining for up to {:?}",
+                    self.drain
+                );
+                Some(End::within(self.drain))
+            }
+            (
+                State::Retired {
+                    until,
+                    signalled: Signalled::No,
+                },
+                _,
+            ) => {
+                info!("{name}: draining already, another process has the ports");
+                let signalled = Signalled::Yes;
+                self.state = State::Retired { until, signalled };
+                None
+            }
+            (State::Reserve, _) => Some(End::within(self.drain)),
+            (State::Stopping { .. } | State::Retired { .. }, _) => at_once(name),
+        }
+    }
+
+    async fn on_standing(
+        &mut self,
+        standing: Standing,
+        running: &mut Running,
+    ) -> anyhow::Result<Option<End>> {
+        match standing {
+            Standing::Preparing => {}
+            Standing::Alone => {
+                if let State::Stopping { .. } = self.state {
+                    return Ok(Some(End::within(self.drain)));
+                }
+                if matches!(self.state, State::Retired { .. } | State::Reserve) {
+                    warn!("hand-over: takes back the ports: the process that had them has died");
+                }
+                running.take_back()?;
+                if let State::Retired {
+                    signalled: Signalled::Yes,
+                    ..
+                } = self.state
+                {
+                    return Ok(Some(End::within(self.drain)));
+                }
+                self.state = State::Serving;
+            }
+            Standing::Retired { steered } => {
+                let signalled = match self.state {
+                    State::Stopping { .. } => Signalled::Yes,
+                    _ => Signalled::No,
+                };
+                info!(
+                    "hand-over: retired; connections may last for up to {:?}",
+                    self.drain
+                );
+                running.retire().await;
+                let until = Instant::now() + self.drain;
+                self.state = State::Retired { until, signalled };
+                if !steered {
+                    // The kernel would go on to give connections to these sockets.
+                    return Ok(Some(self.replaced()));
+                }
+            }
+            Standing::Released => return Ok(Some(self.replaced())),
+        }
+        Ok(None)
+    }
+
+    fn on_look(&mut self, running: &Running) -> Option<End> {
+        let now = Instant::now();
+        match self.state {
+            State::Stopping { until } if now >= until => Some(End::within(self.drain)),
+            State::Retired { until, .. } if now >= until => Some(self.replaced()),
+            State::Retired { signalled, .. } if running.open_connections() == 0 => {
+                if self.after == AfterHandOver::Wait && signalled == Signalled::No {
+                    info!("hand-over: drained; in reserve until SIGTERM");
+                    self.state = State::Reserve;
+                    return None;
+                }
+                Some(self.replaced())
+            }
+            _ => None,
+        }
+    }
+
+    /// The end of a process that another one has replaced.
+    fn replaced(&self) -> End {
+        let (left, signalled) = match self.state {
+            State::Retired { until, signalled } => {
+                (until.saturating_duration_since(Instant::now()), signalled)
+            }
+            _ => (Duration::ZERO, Signalled::No),
+        };
+        End {
+            left,
+            waits: self.after == AfterHandOver::Wait && signalled == Signalled::No,
         }
     }
 }
 
-async fn finish(running: Running, deadline: Duration) -> ExitCode {
+impl End {
+    fn within(left: Duration) -> Self {
+        Self { left, waits: false }
+    }
+}
+
+/// Drains, and stays after that if it is to.
+async fn finish(running: Running, end: End, signals: &mut Signals) -> ExitCode {
+    let End { left, mut waits } = end;
+    let mut draining = std::pin::pin!(drain(running, left));
+    loop {
+        tokio::select! {
+            () = &mut draining => break,
+            name = signals.next() => match waits {
+                true => waits = false,
+                false => at_once(name),
+            },
+        }
+    }
+    if waits {
+        info!("hand-over: drained; waiting for SIGTERM");
+        signals.next().await;
+    }
+    ExitCode::SUCCESS
+}
+
+async fn drain(running: Running, deadline: Duration) {
     let report = running.drain(deadline).await;
     match report.cut {
         0 => info!(finished = report.finished, "drained; nothing was cut"),
@@ -59,7 +282,6 @@ async fn finish(running: Running, deadline: Duration) -> ExitCode {
             cut, "drained; connections were cut at the deadline"
         ),
     }
-    ExitCode::SUCCESS
 }
 
 fn announce(running: &Running) {

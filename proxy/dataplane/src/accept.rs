@@ -34,6 +34,15 @@ impl Drop for Open {
     }
 }
 
+/// Counts a TLS handshake from the accept to its end.
+struct Handshake(Rc<Worker>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshake_ended();
+    }
+}
+
 impl Acceptor {
     /// # Errors
     /// The runtime does not take the socket.
@@ -75,20 +84,37 @@ impl Acceptor {
 
     /// The next connection, which the runtime does not know yet.
     async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        self.socket.async_io(Interest::READABLE, accept).await
+        let take = |listener: &TcpListener| self.take(listener);
+        self.socket.async_io(Interest::READABLE, take).await
+    }
+
+    fn take(&self, listener: &TcpListener) -> io::Result<(Socket, SocketAddr)> {
+        let accepted = accept(listener);
+        if let Err(error) = &accepted
+            && error.kind() == io::ErrorKind::WouldBlock
+        {
+            self.worker.caught_up();
+        }
+        accepted
     }
 
     /// Accepts what is waiting already, then closes the socket: whoever was let into the queue is served.
     pub(crate) fn finish(&self) {
-        while let Ok((socket, peer)) = accept(self.socket.get_ref()) {
-            self.begin(socket, peer);
+        loop {
+            match self.take(self.socket.get_ref()) {
+                Ok((socket, peer)) => self.begin(socket, peer),
+                Err(error) if is_of_one_connection(&error) => {
+                    self.worker.metrics.accept_failures.add(1);
+                }
+                Err(_) => return,
+            }
         }
     }
 
     fn begin(&self, socket: Socket, peer: SocketAddr) {
-        self.worker.opened();
-        let open = Open(self.worker.clone());
         let facts = self.facts.clone();
+        self.worker.opened(facts.protocol);
+        let open = Open(self.worker.clone());
         match facts.protocol {
             ListenerProtocol::Http => {
                 self.worker.metrics.accepted_http.add(1);
@@ -96,7 +122,8 @@ impl Acceptor {
             }
             ListenerProtocol::Https => {
                 self.worker.metrics.accepted_https.add(1);
-                tokio::task::spawn_local(encrypted(open, facts, socket, peer));
+                let handshake = Handshake(self.worker.clone());
+                tokio::task::spawn_local(encrypted(open, handshake, facts, socket, peer));
             }
         }
     }
@@ -128,10 +155,18 @@ async fn plain(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: Socke
     finish(&downstream, end);
 }
 
-async fn encrypted(open: Open, facts: Rc<ListenerFacts>, socket: Socket, peer: SocketAddr) {
+async fn encrypted(
+    open: Open,
+    handshake: Handshake,
+    facts: Rc<ListenerFacts>,
+    socket: Socket,
+    peer: SocketAddr,
+) {
     let worker = &open.0;
     let limit = worker.timeouts().handshake;
-    let stream = match Box::pin(worker.tls.accept(socket, limit)).await {
+    let shaken = Box::pin(worker.tls.accept(socket, limit)).await;
+    drop(handshake);
+    let stream = match shaken {
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%peer, %error, "no TLS session");

@@ -68,7 +68,7 @@ impl Clock {
         self.wake(|entry| entry.due <= now);
     }
 
-    /// Wakes every task that waits on a deadline, so that it notices a drain.
+    /// Wakes every task that waits on a deadline, so that it notices a drain, or that there is none any more.
     pub(crate) fn wake_all(&self) {
         self.wake(|_| true);
     }
@@ -121,12 +121,20 @@ pub(crate) struct Timer {
 impl Timer {
     /// Sets or moves the deadline to `after` from now.
     pub(crate) fn set(&self, after: Duration) {
-        let due = self
-            .clock
-            .now()
-            .saturating_add(ticks(after))
-            .saturating_add(1);
+        let due = self.tick_after(after);
         self.clock.entries.borrow_mut()[self.key].due = due;
+    }
+
+    /// Moves the deadline to `after` from now if it is later than that.
+    pub(crate) fn shorten(&self, after: Duration) {
+        let due = self.tick_after(after);
+        let entry = &mut self.clock.entries.borrow_mut()[self.key];
+        entry.due = entry.due.min(due);
+    }
+
+    fn tick_after(&self, after: Duration) -> u64 {
+        let now = self.clock.now();
+        now.saturating_add(ticks(after)).saturating_add(1)
     }
 
     /// Takes the deadline away.
@@ -189,6 +197,20 @@ mod tests {
         assert!(timer.poll_due(&mut cx).is_ready());
         timer.clear();
         assert!(timer.poll_due(&mut cx).is_pending());
+    }
+
+    #[test]
+    fn a_deadline_is_shortened_and_never_lengthened() {
+        let clock = Clock::new();
+        let timer = clock.timer();
+        let mut cx = Context::from_waker(Waker::noop());
+        timer.shorten(Duration::from_secs(1));
+        timer.shorten(Duration::from_secs(2));
+        clock.now.set(10);
+        timer.shorten(Duration::from_secs(1));
+        assert!(timer.poll_due(&mut cx).is_pending());
+        clock.now.set(11);
+        assert!(timer.poll_due(&mut cx).is_ready());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::listen::ListenerProtocol;
 use crate::publish::Current;
@@ -61,8 +62,14 @@ impl Downstream {
         self.client.get_or_init(|| self.peer.to_string().into())
     }
 
+    /// Whether the connection is to end.
     pub(crate) fn draining(&self) -> bool {
-        self.worker.draining()
+        self.last_request().is_some()
+    }
+
+    /// While the connection is to end: how long it may be idle before it does, for a request that is on its way.
+    pub(crate) fn last_request(&self) -> Option<Duration> {
+        self.worker.last_request()
     }
 
     /// Whether a request for this host should not have come on this connection (RFC 9110 section 7.4).

@@ -1,7 +1,8 @@
 //! Tidegate's data plane: bytes in, bytes out. It knows the model and nothing of Kubernetes.
 //!
-//! [`bind`] opens the listening sockets, [`Bound::start`] the workers, a [`Publisher`] puts a
-//! [`Snapshot`](tidegate_model::Snapshot) in force, [`Dataplane::drain`] ends it all without cutting a request short.
+//! [`bind`] takes the addresses, [`Bound::start`] starts the workers, [`Listeners::listen`] lets connections queue and
+//! [`Dataplane::accept`] has the workers take them, a [`Publisher`] puts a [`Snapshot`](tidegate_model::Snapshot) in
+//! force, [`Dataplane::drain`] ends it all without cutting a request short.
 #![deny(unsafe_code)]
 
 mod accept;
@@ -18,6 +19,7 @@ pub mod fuzzing;
 mod http1;
 mod http2;
 mod listen;
+mod load;
 mod message;
 mod metrics;
 mod publish;
@@ -34,12 +36,14 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use access_log::AccessLog;
 pub use listen::{
     AcceptMode, BindError, BoundAddress, ListenAddress, ListenAddressError, ListenerProtocol,
+    Listeners,
 };
+pub use load::WorkerLoad;
 pub use publish::Publisher;
 pub use tls::TlsError;
 pub use worker::DrainReport;
@@ -48,7 +52,7 @@ use access_log::LogWriter;
 use listen::Listener;
 use metrics::{Collected, WorkerMetrics};
 use tls::{Resolver, ServerCertificates, Sessions};
-use worker::{Order, Setup};
+use worker::{Order, Setup, Sockets};
 
 /// How the data plane is set up; fixed for its life.
 #[derive(Clone, Debug)]
@@ -65,6 +69,9 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// Client connections held at once, over all workers; more wait in the listen queue.
     pub max_connections: NonZeroUsize,
+    /// The number of the CPU that each worker is bound to, by the worker's index. Workers beyond its end run on any CPU,
+    /// as all do without it.
+    pub pin: Option<Vec<usize>>,
 }
 
 /// Why the data plane did not start.
@@ -78,7 +85,7 @@ pub enum StartError {
     Tls(#[from] TlsError),
 }
 
-/// Binds every listener; nothing is accepted yet.
+/// Binds every listener. Nothing listens yet: connections are refused, or go to the process that listens there already.
 ///
 /// # Errors
 /// The first address that cannot be bound; those bound before it are let go.
@@ -93,12 +100,7 @@ pub fn bind(settings: Settings) -> Result<Bound, BindError> {
         .map(|address| (ListenerProtocol::Https, *address));
     let mut listeners = Vec::new();
     for (protocol, address) in http.chain(https) {
-        listeners.extend(listen::bind(
-            protocol,
-            address,
-            settings.workers,
-            settings.accept,
-        )?);
+        listeners.extend(listen::bind(protocol, address, settings.workers)?);
     }
     Ok(Bound {
         settings,
@@ -107,7 +109,7 @@ pub fn bind(settings: Settings) -> Result<Bound, BindError> {
     })
 }
 
-/// Bound, not yet serving.
+/// Bound; neither listening nor served.
 #[derive(Debug)]
 pub struct Bound {
     settings: Settings,
@@ -121,11 +123,17 @@ impl Bound {
         &self.addresses
     }
 
-    /// Starts the workers. Until the first snapshot is published connections wait in the listen queue.
+    /// Starts the workers, without sockets: those are the other half of what it returns. A worker accepts once it has
+    /// both its sockets and a snapshot, in whichever order they come.
+    ///
+    /// `loads` are where the workers tell how busy they are, by the worker's index; workers beyond its end tell nobody.
     ///
     /// # Errors
     /// No thread, or no TLS.
-    pub fn start(mut self) -> Result<Dataplane, StartError> {
+    pub fn start(
+        self,
+        loads: Vec<Box<dyn WorkerLoad>>,
+    ) -> Result<(Dataplane, Listeners), StartError> {
         let provider = tls::provider();
         let sessions = Sessions::new(provider.clone())?;
         let publisher = Publisher::new(
@@ -144,15 +152,17 @@ impl Bound {
         let workers = self.settings.workers.get();
         let mut metrics = Vec::with_capacity(workers);
         let mut drained = Vec::with_capacity(workers);
+        let mut sockets = Vec::with_capacity(workers);
+        let mut loads = loads.into_iter();
+        let mut cpus = self.settings.pin.unwrap_or_default().into_iter();
         for index in 0..workers {
             let figures = Arc::new(WorkerMetrics::default());
             let resolver = Resolver::new(publisher.certificates());
-            let listeners = self.listeners.iter_mut();
-            let listeners =
-                listeners.filter_map(|listener| Some((listener.bound, listener.sockets.pop()?)));
+            let (give, take) = mpsc::unbounded_channel();
             drained.push(worker::spawn(Setup {
                 index,
-                listeners: listeners.collect(),
+                cpu: cpus.next(),
+                sockets: take,
                 published: publisher.subscribe(),
                 orders: orders.subscribe(),
                 tls: sessions.server(resolver.clone())?,
@@ -160,17 +170,22 @@ impl Bound {
                 upstream_tls: upstream_tls.clone(),
                 access_log: log.clone().map(|log| LogWriter::new(log, figures.clone())),
                 metrics: figures.clone(),
+                load: loads.next(),
                 connections: self.settings.max_connections.get().div_ceil(workers),
             })?);
             metrics.push(figures);
+            sockets.push(give);
         }
-        Ok(Dataplane {
+        let dataplane = Dataplane {
             publisher,
+            sockets,
             orders,
             metrics,
             drained,
             log_written,
-        })
+        };
+        let listeners = Listeners::new(self.listeners, self.settings.accept);
+        Ok((dataplane, listeners))
     }
 }
 
@@ -181,6 +196,8 @@ const LOG_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Dataplane {
     publisher: Publisher,
+    /// The way to each worker for its sockets.
+    sockets: Vec<mpsc::UnboundedSender<Sockets>>,
     orders: watch::Sender<Order>,
     metrics: Vec<Arc<WorkerMetrics>>,
     drained: Vec<oneshot::Receiver<DrainReport>>,
@@ -199,8 +216,36 @@ impl Dataplane {
         registry.register_collector(Box::new(Collected(self.metrics.clone())));
     }
 
-    /// Stops accepting, finishes requests in flight (`Connection: close`, GOAWAY), and cuts what is left at the
-    /// deadline.
+    /// Gives the workers their sockets, which are to [listen](Listeners::listen) by now: accepting from one that does not
+    /// fails again and again.
+    pub fn accept(&self, listeners: Listeners) {
+        let shares = listeners.into_workers(self.sockets.len());
+        for (worker, share) in self.sockets.iter().zip(shares) {
+            // A worker whose thread has ended serves nobody: its sockets are closed.
+            let _ = worker.send(share);
+        }
+    }
+
+    /// Client connections that the workers hold now. Those in listen queues are not among them.
+    pub fn open_connections(&self) -> usize {
+        let open = self.metrics.iter().map(|worker| worker.open.read());
+        usize::try_from(open.sum::<u64>()).unwrap_or(usize::MAX)
+    }
+
+    /// Lets connections end as in a drain (`Connection: close`, GOAWAY), and goes on accepting: new connections are
+    /// served, and end with their first response. Without a deadline: tunnels live on.
+    pub fn retire(&self) {
+        self.orders.send_replace(Order::Retire);
+    }
+
+    /// Takes [`retire`](Self::retire) back. HTTP/2 connections that were told of their end do end; all others live on.
+    pub fn resume(&self) {
+        self.orders.send_replace(Order::Serve);
+    }
+
+    /// Accepts what is in the listen queues, closes the sockets, finishes requests in flight (`Connection: close`,
+    /// GOAWAY), and cuts what is left at the deadline. An idle connection is kept for a request that is on its way: for
+    /// five seconds, or half of the time until the deadline if that is shorter.
     pub async fn drain(self, deadline: Duration) -> DrainReport {
         self.orders.send_replace(Order::Drain(deadline));
         let mut total = DrainReport::default();

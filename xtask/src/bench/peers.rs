@@ -195,6 +195,7 @@ impl Site {
                 } else {
                     "json"
                 };
+                process::as_own_instance(&mut command);
                 command.args(["serve", "--http=127.0.0.1:8080", "--https=127.0.0.1:8443"]);
                 command.arg(format!("--admin=127.0.0.1:{ADMIN}"));
                 command.arg("--workers=1");

@@ -18,7 +18,7 @@ use tidegate_model::{Policy, RedirectPolicy};
 
 use crate::app::{self, Running};
 use crate::cli::DemoFlags;
-use crate::settings::{Listen, LogSettings, Settings};
+use crate::settings::{AfterHandOver, InstanceName, Listen, LogSettings, Settings, SteeringMode};
 use crate::{Failure, limits, logging, output, serve};
 
 use backend::Backend;
@@ -89,7 +89,7 @@ impl Demo {
             backends.push(Backend::start(name).await?);
         }
         let folder = Folder::write(flags.dir.as_deref(), &backends)?;
-        let running = app::start(settings(&folder, http, https))?;
+        let running = app::start(settings(&folder, http, https)).await?;
         let bound = |protocol| running.address(protocol).context("no listener");
         let demo = Self {
             http: bound(ListenerProtocol::Http)?,
@@ -120,7 +120,7 @@ impl Demo {
         output::print(&self.hints())?;
         tokio::select! {
             _ = signals.next() => {}
-            () = self.running.control_ended() => return Err(anyhow!("the control plane ended, which is a bug")),
+            _ = self.running.event() => return Err(anyhow!("the control plane ended, which is a bug")),
         }
         tokio::select! {
             _ = self.running.drain(DRAIN) => Ok(ExitCode::SUCCESS),
@@ -175,6 +175,7 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
         ..RedirectPolicy::default()
     };
     Settings {
+        instance: InstanceName::unique("demo"),
         dataplane: tidegate_dataplane::Settings {
             http: vec![ListenAddress::Socket(http)],
             https: vec![ListenAddress::Socket(https)],
@@ -182,6 +183,7 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
             accept: AcceptMode::default(),
             access_log: AccessLog::Off,
             max_connections: limits::default_connections(),
+            pin: None,
         },
         admin: Some(ListenAddress::Socket((Ipv4Addr::LOCALHOST, 0).into())),
         manifests: vec![folder.path().to_owned()],
@@ -194,6 +196,10 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
         },
         resolver: ResolverSettings::default(),
         drain: DRAIN,
+        // It shall run without any right.
+        steering: SteeringMode::Kernel,
+        after_hand_over: AfterHandOver::Exit,
+        guard: None,
         log: LogSettings::default(),
     }
 }

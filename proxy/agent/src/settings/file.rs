@@ -41,6 +41,7 @@ pub(crate) struct Scalars(pub(crate) Vec<Scalar>);
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct File {
+    pub(crate) instance: Option<Scalar>,
     pub(crate) http: Option<Scalars>,
     pub(crate) https: Option<Scalars>,
     pub(crate) admin: Option<Scalar>,
@@ -58,6 +59,9 @@ pub(crate) struct File {
     pub(crate) timeouts: Timeouts,
     pub(crate) accept: Option<Scalar>,
     pub(crate) access_log: Option<Scalar>,
+    pub(crate) steering: Option<Scalar>,
+    pub(crate) after_hand_over: Option<Scalar>,
+    pub(crate) guard: Option<Guard>,
     pub(crate) log: Log,
     pub(crate) resolver: Resolver,
 }
@@ -101,6 +105,26 @@ pub(crate) struct Log {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Resolver {
     pub(crate) servers: Option<Scalars>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Guard {
+    pub(crate) interfaces: Option<Scalars>,
+    pub(crate) mode: Option<Scalar>,
+    pub(crate) listeners: Vec<GuardListener>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct GuardListener {
+    pub(crate) port: Option<Scalar>,
+    pub(crate) address: Option<Scalar>,
+    pub(crate) syn_rate: Option<Scalar>,
+    pub(crate) syn_burst: Option<Scalar>,
+    pub(crate) deny: Option<Scalars>,
+    pub(crate) allow: Option<Scalars>,
+    pub(crate) default: Option<Scalar>,
 }
 
 impl File {

@@ -1,9 +1,14 @@
 //! Everything that an instance is told when it starts: flags over the settings file over defaults, as one typed value.
 
+mod addresses;
 mod file;
+mod guard;
+mod instance;
+mod merge;
+mod steering;
+mod translation;
 mod value;
 
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +17,18 @@ use thiserror::Error;
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
 use tidegate_dataplane::{AcceptMode, AccessLog, ListenAddress};
-use tidegate_model::{Policy, RedirectPolicy, Timeouts};
 
-use crate::cli::{CheckFlags, ClassFlags, ServeFlags};
+use crate::cli::{CheckFlags, ServeFlags};
 use crate::limits;
 
+use addresses::{admin, each_address_once, listeners};
+use file::File;
 pub use file::FileError;
-pub(crate) use file::{File, Scalar, Scalars};
+pub use guard::{GuardListener, GuardMode, GuardSettings, GuardVerdict, SynLimit};
+pub use instance::InstanceName;
+use merge::{list, one};
+pub use steering::{AfterHandOver, SteeringMode};
+use translation::translation;
 pub(crate) use value::{Listen, namespaced_name, seconds, selector, service_port};
 
 /// Where the admin pages are unless a setting says otherwise: on loopback, for they have no authentication.
@@ -58,6 +68,8 @@ impl Default for LogSettings {
 /// Everything that an instance is told when it starts.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Which Tidegate of this machine it is.
+    pub instance: InstanceName,
     /// Listeners, workers and access log.
     pub dataplane: tidegate_dataplane::Settings,
     /// Where the admin pages are; `None` for nowhere.
@@ -70,6 +82,12 @@ pub struct Settings {
     pub resolver: ResolverSettings,
     /// Time for connections to end by themselves when the instance is told to stop.
     pub drain: Duration,
+    /// What decides which worker gets a new connection.
+    pub steering: SteeringMode,
+    /// What the process does when another one has taken over and nothing is open any more.
+    pub after_hand_over: AfterHandOver,
+    /// What is kept from the listeners; `None` for nothing.
+    pub guard: Option<GuardSettings>,
     /// Logs.
     pub log: LogSettings,
 }
@@ -84,7 +102,7 @@ pub enum SettingsError {
     #[error("settings file: {key}: {value:?} cannot be used: {problem}")]
     Value {
         /// The key, with those that it stands under.
-        key: &'static str,
+        key: String,
         /// What is written there.
         value: String,
         /// What is wrong with it and what to write.
@@ -162,11 +180,35 @@ impl Settings {
             file.timeouts.drain.as_ref(),
             value::duration,
         )?;
+        let instance = one(
+            "instance",
+            flags.instance,
+            file.instance.as_ref(),
+            str::parse,
+        )?;
+        let steering = one(
+            "steering",
+            flags.steering,
+            file.steering.as_ref(),
+            str::parse,
+        )?;
+        let after_hand_over = one(
+            "afterHandOver",
+            flags.after_hand_over,
+            file.after_hand_over.as_ref(),
+            str::parse,
+        )?;
+        let guard = file
+            .guard
+            .as_ref()
+            .map(|written| guard::guard(written, &[&*http, &*https].concat()))
+            .transpose()?;
         let manifests = match flags.manifests {
             paths if paths.is_empty() => list("manifests", file.manifests.as_ref(), value::path)?,
             paths => paths,
         };
         Ok(Self {
+            instance: instance.unwrap_or_default(),
             dataplane: tidegate_dataplane::Settings {
                 http,
                 https,
@@ -174,6 +216,7 @@ impl Settings {
                 accept: accept.unwrap_or_default(),
                 access_log: access_log.unwrap_or_default(),
                 max_connections: max_connections.unwrap_or_else(limits::default_connections),
+                pin: None,
             },
             admin: admin(flags.admin, file.admin.as_ref())?,
             manifests,
@@ -186,6 +229,9 @@ impl Settings {
                 )?,
             },
             drain: drain.unwrap_or(DEFAULT_DRAIN),
+            steering: steering.unwrap_or_default(),
+            after_hand_over: after_hand_over.unwrap_or_else(AfterHandOver::usual),
+            guard,
             log: LogSettings {
                 level: one(
                     "log.level",
@@ -213,43 +259,6 @@ pub(crate) fn for_checking(flags: &CheckFlags) -> Result<translate::Settings, Se
     translation(flags.class.clone(), &file)
 }
 
-/// Fails when two listeners are to be on one address: connections would go to either of them by chance.
-fn each_address_once(settings: &Settings) -> Result<(), SettingsError> {
-    let listeners = &settings.dataplane;
-    let named = [("http", &listeners.http), ("https", &listeners.https)];
-    let all = named
-        .iter()
-        .flat_map(|(key, list)| list.iter().map(move |address| (*key, *address)));
-    let all: Vec<_> = all
-        .chain(settings.admin.map(|address| ("admin", address)))
-        .collect();
-    for (index, (key, address)) in all.iter().enumerate() {
-        if let Some((other, _)) = all[..index]
-            .iter()
-            .find(|(_, before)| overlap(*before, *address))
-        {
-            return Err(SettingsError::Conflict(format!(
-                "{other} and {key} are both to listen on {address}: give one of them another port"
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn overlap(one: ListenAddress, other: ListenAddress) -> bool {
-    let port = |address| match address {
-        ListenAddress::Port(port) => port,
-        ListenAddress::Socket(address) => address.port(),
-    };
-    // Port 0 is another one each time.
-    let (a, b) = (port(one), port(other));
-    match (one, other) {
-        _ if a != b || a == 0 => false,
-        (ListenAddress::Socket(one), ListenAddress::Socket(other)) => one.ip() == other.ip(),
-        _ => true,
-    }
-}
-
 /// Fails for the first path that is not there or not ours to read.
 fn readable(paths: &[PathBuf]) -> Result<(), SettingsError> {
     let open = |path: &PathBuf| match path.is_dir() {
@@ -262,140 +271,6 @@ fn readable(paths: &[PathBuf]) -> Result<(), SettingsError> {
             cause,
         })
     })
-}
-
-fn translation(flags: ClassFlags, file: &File) -> Result<translate::Settings, SettingsError> {
-    let ingress_class = match flags.ingress_class {
-        names if names.is_empty() => file
-            .ingress_class
-            .as_ref()
-            .map(|names| list("ingressClass", Some(names), value::text))
-            .transpose()?,
-        names => Some(names),
-    };
-    let namespaces = match flags.namespaces {
-        names if names.is_empty() => list("namespaces", file.namespaces.as_ref(), value::text)?,
-        names => names,
-    };
-    let without_class = one(
-        "watchIngressWithoutClass",
-        flags.watch_ingress_without_class,
-        file.watch_ingress_without_class.as_ref(),
-        value::boolean,
-    )?;
-    let from_file = file.default_backend.as_ref().map(default_backend);
-    Ok(translate::Settings {
-        ingress_class: ingress_class.map(BTreeSet::from_iter),
-        watch_ingress_without_class: without_class.unwrap_or_default(),
-        namespaces: namespaces.into_iter().collect(),
-        selector: one(
-            "selector",
-            flags.selector,
-            file.selector.as_ref(),
-            value::selector,
-        )?
-        .unwrap_or_default(),
-        default_backend: flags.default_backend.map(Ok).or(from_file).transpose()?,
-        default_certificate: one(
-            "defaultCertificate",
-            flags.default_certificate,
-            file.default_certificate.as_ref(),
-            value::namespaced_name,
-        )?,
-        policy: policy(file)?,
-    })
-}
-
-fn default_backend(
-    written: &file::DefaultBackend,
-) -> Result<translate::ServicePort, SettingsError> {
-    let namespace = parse("defaultBackend.namespace", &written.namespace, value::text)?;
-    let name = parse("defaultBackend.name", &written.name, value::text)?;
-    Ok(translate::ServicePort {
-        service: tidegate_model::NamespacedName::new(namespace, name),
-        port: parse("defaultBackend.port", &written.port, value::port_ref)?,
-    })
-}
-
-fn policy(file: &File) -> Result<Policy, SettingsError> {
-    let redirect = RedirectPolicy::default();
-    let written = &file.ssl_redirect;
-    let timeouts = Timeouts::default();
-    let limit = |key, written: &Option<Scalar>, default| {
-        one(key, None, written.as_ref(), value::duration).map(|found| found.unwrap_or(default))
-    };
-    let times = &file.timeouts;
-    Ok(Policy {
-        redirect: RedirectPolicy {
-            mode: one(
-                "sslRedirect.mode",
-                None,
-                written.mode.as_ref(),
-                value::redirect_mode,
-            )?
-            .unwrap_or(redirect.mode),
-            status: one(
-                "sslRedirect.status",
-                None,
-                written.status.as_ref(),
-                value::redirect_status,
-            )?
-            .unwrap_or(redirect.status),
-            port: one("sslRedirect.port", None, written.port.as_ref(), value::port)?
-                .unwrap_or(redirect.port),
-        },
-        timeouts: Timeouts {
-            handshake: limit("timeouts.handshake", &times.handshake, timeouts.handshake)?,
-            request_head: limit(
-                "timeouts.requestHead",
-                &times.request_head,
-                timeouts.request_head,
-            )?,
-            idle: limit("timeouts.idle", &times.idle, timeouts.idle)?,
-            connect: limit("timeouts.connect", &times.connect, timeouts.connect)?,
-            response_head: limit(
-                "timeouts.responseHead",
-                &times.response_head,
-                timeouts.response_head,
-            )?,
-            upstream_idle: limit(
-                "timeouts.upstreamIdle",
-                &times.upstream_idle,
-                timeouts.upstream_idle,
-            )?,
-        },
-        trusted_proxies: list(
-            "trustedProxies",
-            file.trusted_proxies.as_ref(),
-            value::network,
-        )?,
-    })
-}
-
-fn listeners(
-    key: &'static str,
-    flags: Vec<Listen>,
-    file: Option<&Scalars>,
-    default: ListenAddress,
-) -> Result<Vec<ListenAddress>, SettingsError> {
-    let wanted = match (flags.is_empty(), file) {
-        (false, _) => flags,
-        (true, Some(_)) => list(key, file, str::parse)?,
-        (true, None) => vec![Listen::On(default)],
-    };
-    value::addresses(&wanted)
-        .map_err(|problem| SettingsError::Conflict(format!("{key}: {problem}")))
-}
-
-fn admin(
-    flag: Option<Listen>,
-    file: Option<&Scalar>,
-) -> Result<Option<ListenAddress>, SettingsError> {
-    let default = Scalar(DEFAULT_ADMIN.to_owned());
-    match one("admin", flag, Some(file.unwrap_or(&default)), str::parse)? {
-        Some(Listen::On(address)) => Ok(Some(address)),
-        Some(Listen::Off) | None => Ok(None),
-    }
 }
 
 fn workers(text: &str) -> Result<NonZeroUsize, String> {
@@ -436,44 +311,6 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         _ => Err("write text or json".to_owned()),
     }
-}
-
-/// The flag when given, else the file's value when written.
-fn one<T>(
-    key: &'static str,
-    flag: Option<T>,
-    file: Option<&Scalar>,
-    parser: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, SettingsError> {
-    match (flag, file) {
-        (Some(flag), _) => Ok(Some(flag)),
-        (None, Some(written)) => parse(key, written, parser).map(Some),
-        (None, None) => Ok(None),
-    }
-}
-
-fn list<T>(
-    key: &'static str,
-    file: Option<&Scalars>,
-    parser: impl Fn(&str) -> Result<T, String>,
-) -> Result<Vec<T>, SettingsError> {
-    let written = file.map(|scalars| scalars.0.as_slice()).unwrap_or_default();
-    written
-        .iter()
-        .map(|scalar| parse(key, scalar, &parser))
-        .collect()
-}
-
-fn parse<T>(
-    key: &'static str,
-    written: &Scalar,
-    parser: impl Fn(&str) -> Result<T, String>,
-) -> Result<T, SettingsError> {
-    parser(&written.0).map_err(|problem| SettingsError::Value {
-        key,
-        value: written.0.clone(),
-        problem,
-    })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use super::*;
 use clap::Parser;
 use tidegate_controller::translate::PortRef;
-use tidegate_model::RedirectMode;
+use tidegate_model::{Policy, RedirectMode, RedirectPolicy};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, SERVE_EXAMPLES};
 
 fn flags(arguments: &[&str]) -> ServeFlags {
     let line = ["tidegate", "serve"].iter().chain(arguments);
@@ -28,6 +28,10 @@ fn defaults() -> Result<(), SettingsError> {
     let admin = DEFAULT_ADMIN.parse().unwrap();
     assert_eq!(settings.admin, Some(ListenAddress::Socket(admin)));
     assert_eq!(settings.drain, DEFAULT_DRAIN);
+    assert_eq!(settings.instance.as_str(), "tidegate");
+    assert_eq!(settings.steering, SteeringMode::LeastLoaded);
+    assert_eq!(settings.after_hand_over, AfterHandOver::usual());
+    assert_eq!(settings.guard, None);
     assert_eq!(settings.log, LogSettings::default());
     assert_eq!(settings.translation.ingress_class, None);
     assert_eq!(settings.translation.policy, Policy::default());
@@ -44,8 +48,12 @@ fn flags_win_over_the_file_key_by_key() -> Result<(), SettingsError> {
             "a",
             "--drain-timeout",
             "5",
+            "--instance",
+            "edge-1",
+            "--steering",
+            "cpu",
         ],
-        "http: 80\nhttps: off\ningressClass: [b]\ntimeouts: {drain: 1m, idle: 2m}\naccessLog: json\n",
+        "instance: edge-2\nsteering: kernel\nafterHandOver: wait\nhttp: 80\nhttps: off\ningressClass: [b]\ntimeouts: {drain: 1m, idle: 2m}\naccessLog: json\n",
     )?;
     assert_eq!(settings.dataplane.http, [ListenAddress::Port(8080)]);
     assert_eq!(settings.dataplane.https, []);
@@ -55,6 +63,9 @@ fn flags_win_over_the_file_key_by_key() -> Result<(), SettingsError> {
         settings.translation.policy.timeouts.idle,
         Duration::from_secs(120)
     );
+    assert_eq!(settings.instance.as_str(), "edge-1");
+    assert_eq!(settings.steering, SteeringMode::Cpu);
+    assert_eq!(settings.after_hand_over, AfterHandOver::Wait);
     let class = settings.translation.ingress_class.unwrap_or_default();
     assert_eq!(class.into_iter().collect::<Vec<_>>(), ["a"]);
     Ok(())
@@ -65,6 +76,10 @@ fn every_key_of_the_file_arrives() -> Result<(), SettingsError> {
     let settings = merged(
         &[],
         "
+instance: edge-3
+steering: kernel
+afterHandOver: exit
+guard: {listeners: [{port: 8443, synRate: 50}]}
 http: [80, '127.0.0.1:8000']
 https: '[::1]:8443'
 admin: off
@@ -86,6 +101,11 @@ resolver: {servers: [10.96.0.10, '127.0.0.1:5353']}
 ",
     )?;
     assert_eq!(settings.dataplane.http.len(), 2);
+    assert_eq!(settings.instance.as_str(), "edge-3");
+    assert_eq!(settings.steering, SteeringMode::Kernel);
+    assert_eq!(settings.after_hand_over, AfterHandOver::Exit);
+    let guard = settings.guard.unwrap();
+    assert_eq!(guard.listeners[0].address.to_string(), "[::1]:8443");
     assert_eq!(settings.admin, None);
     assert_eq!(settings.dataplane.workers.get(), 3);
     assert_eq!(settings.dataplane.max_connections.get(), 1000);
@@ -124,6 +144,17 @@ resolver: {servers: [10.96.0.10, '127.0.0.1:5353']}
 }
 
 #[test]
+fn the_file_that_the_help_shows_is_taken() -> Result<(), SettingsError> {
+    let (_, rest) = SERVE_EXAMPLES.split_once("log and resolver:\n").unwrap();
+    let (file, _) = rest.split_once("\n\n").unwrap();
+    let settings = merged(&[], file)?;
+    let guard = settings.guard.unwrap();
+    assert_eq!(guard.listeners[0].rules.len(), 2);
+    assert_eq!(guard.listeners[0].syn.unwrap().burst.get(), 100);
+    Ok(())
+}
+
+#[test]
 fn an_error_names_key_value_and_remedy() {
     let wrong = [
         (
@@ -143,6 +174,13 @@ fn an_error_names_key_value_and_remedy() {
         (
             "trustedProxies: [10.0.0.0/40]",
             ["trustedProxies", "10.0.0.0/40", "10.0.0.0/8"],
+        ),
+        ("instance: Edge", ["instance", "Edge", "a-z"]),
+        ("steering: fair", ["steering", "fair", "least-loaded"]),
+        ("afterHandOver: stop", ["afterHandOver", "stop", "wait"]),
+        (
+            "guard: {listeners: [{port: 444, synRate: 1}]}",
+            ["guard.listeners[0].port", "444", "443"],
         ),
         ("accessLog: xml", ["accessLog", "xml", "json"]),
         (

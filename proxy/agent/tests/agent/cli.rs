@@ -1,5 +1,8 @@
 //! The command line: help, refusals, `check`, `completions`, `demo --once`.
 
+use std::path::Path;
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::{Manifests, ingress, run, service, text, tidegate};
@@ -13,6 +16,7 @@ fn help_names_commands_and_examples() {
         "serve",
         "check",
         "demo",
+        "doctor",
         "completions",
         "Examples:",
         "Exit codes:",
@@ -26,6 +30,10 @@ fn help_names_commands_and_examples() {
         "TIDEGATE_HTTP",
         "SIGTERM",
         "sslRedirect",
+        "[default: least-loaded]",
+        "TIDEGATE_INSTANCE",
+        "TIDEGATE_AFTER_HAND_OVER",
+        "synRate",
     ] {
         assert!(serve.contains(part), "{part} is not in\n{serve}");
     }
@@ -37,8 +45,28 @@ fn what_cannot_be_used_is_refused_with_a_remedy() {
     let folder = manifests.path().to_str().unwrap();
     let unknown = manifests.hidden("unknown.yaml", "timeouts:\n  idel: 10s\n");
     let wrong = manifests.hidden("wrong.yaml", "timeouts:\n  idle: 10 parsecs\n");
-    let tries: [(&[&str], &[&str]); 7] = [
+    let guard = "guard: {listeners: [{port: 80, deny: [192.0.2.7/24]}]}\n";
+    let guard = manifests.hidden("guard.yaml", guard);
+    let tries: [(&[&str], &[&str]); 10] = [
         (&["serve"], &["--manifests DIR"]),
+        (
+            &["serve", "--manifests", folder, "--instance", "Edge"],
+            &["Edge", "--instance", "a-z"],
+        ),
+        (
+            &["serve", "--manifests", folder, "--steering", "fair"],
+            &["fair", "--steering", "least-loaded"],
+        ),
+        (
+            &[
+                "serve",
+                "--manifests",
+                folder,
+                "--config",
+                guard.to_str().unwrap(),
+            ],
+            &["guard.listeners[0].deny", "192.0.2.7/24", "192.0.2.0/24"],
+        ),
         (
             &["serve", "--manifests", "/nowhere"],
             &["/nowhere", "exists"],
@@ -202,6 +230,51 @@ fn a_reader_that_went_away_is_no_crash() {
     let message = text(&output.stderr);
     assert!(message.is_empty(), "{message}");
     assert_eq!(output.status.code(), Some(1), "the Service is missing");
+}
+
+#[test]
+fn doctor_tells_what_is_missing_and_leaves_nothing() {
+    let doctor = tidegate()
+        .args(["doctor", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let probe = format!("doctor-{}", doctor.id());
+    let output = doctor.wait_with_output().unwrap();
+    for folder in ["/sys/fs/bpf", "/sys/fs/bpf/tidegate"] {
+        let probe = Path::new(folder).join(&probe);
+        assert!(!probe.exists(), "{} is left", probe.display());
+    }
+    let message = text(&output.stderr);
+    assert!(message.is_empty(), "{message}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let works = report["works"].as_bool().unwrap();
+    assert_eq!(output.status.code(), Some(if works { 0 } else { 1 }));
+    let checks = report["checks"].as_array().unwrap();
+    for what in [
+        "kernel",
+        "CAP_BPF",
+        "CAP_NET_ADMIN",
+        "CAP_NET_BIND_SERVICE",
+        "CAP_PERFMON",
+        "bpffs",
+        "kernel.unprivileged_bpf_disabled",
+        "program steer",
+        "program steer_select",
+        "program guard",
+    ] {
+        let found = checks.iter().find(|check| check["what"] == what);
+        let found = found.unwrap_or_else(|| panic!("{what} is not in {report:#}"));
+        let fine = found["state"] == "works";
+        assert_eq!(found["cost"].is_null(), fine, "{found}");
+        assert_eq!(found["remedy"].is_null(), fine, "{found}");
+    }
+    let table = text(&run(&["doctor"]).stdout);
+    assert_eq!(
+        table.contains("  costs: "),
+        checks.iter().any(|check| !check["cost"].is_null())
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record};
 use tidegate::demo::backend::Backend;
 use tidegate::demo::client;
+use tidegate::settings::InstanceName;
 use tokio::net::UdpSocket;
 
 use crate::support::{Instance, free_port, text, tidegate};
@@ -240,7 +241,12 @@ fn start(line: &str, folder: &Path, ports: &Ports) -> Instance {
         ports.port(written[at + 1].strip_prefix("127.0.0.1:").unwrap())
     };
     let mut command = tidegate();
-    let words = written.iter().skip(1).map(|word| ports.replace(word));
+    // Beside another run of the tests, a name of the README would be somebody else's.
+    let replace = |(before, word): (&&str, &&str)| match *before {
+        "--instance" => InstanceName::unique(word).to_string(),
+        _ => ports.replace(word),
+    };
+    let words = written.iter().zip(written.iter().skip(1)).map(replace);
     command
         .args(words)
         .args(["--workers", "1"])

@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tidegate::demo::client;
+use tidegate::settings::InstanceName;
 
 /// Longest wait for anything that is expected to happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The program, without the environment's settings.
+/// The variable with the name of an instance.
+const INSTANCE: &str = "TIDEGATE_INSTANCE";
+
+/// The program, without the environment's settings and with an instance name of its own.
 pub(crate) fn tidegate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     for (name, _) in std::env::vars_os() {
@@ -20,7 +24,15 @@ pub(crate) fn tidegate() -> Command {
             command.env_remove(name);
         }
     }
+    command.env(INSTANCE, InstanceName::unique("test").as_str());
     command
+}
+
+/// Whether a command is told which instance it is.
+fn is_named(command: &Command) -> bool {
+    command
+        .get_envs()
+        .any(|(name, value)| name == INSTANCE && value.is_some())
 }
 
 /// Runs the program to its end.
@@ -66,6 +78,9 @@ impl Instance {
 
     /// Starts a command that is to listen on these ports.
     pub(crate) fn start(mut command: Command, http: u16, admin: u16) -> Self {
+        if !is_named(&command) {
+            command.env(INSTANCE, InstanceName::unique("test").as_str());
+        }
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

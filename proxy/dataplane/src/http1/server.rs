@@ -30,7 +30,7 @@ const LINGER_AT_MOST: Duration = Duration::from_secs(30);
 /// What is read and thrown away meanwhile before other tasks get their turn, in bytes.
 const THROWN_AWAY: usize = 1024 * 1024;
 
-/// Serves a connection until either side ends it, a deadline comes, or a drain finds it idle.
+/// Serves a connection until either side ends it, a deadline comes, or a drain has waited long enough for a last request.
 ///
 /// What is rare or short stands in boxes of its own, so that an idle connection is small.
 pub(crate) async fn serve(downstream: Rc<Downstream>, transport: Transport) -> End {
@@ -91,6 +91,8 @@ struct Connection {
     version: HttpVersion,
     /// Whether another request may follow.
     persistent: bool,
+    /// Whether the wait for the next request is cut short by a drain.
+    hurried: bool,
     /// Whether the client has ended its sending side.
     half_closed: bool,
     expectation: Expectation,
@@ -116,6 +118,7 @@ impl Connection {
             link: Link::new(transport),
             version: HttpVersion::Http11,
             persistent: true,
+            hurried: false,
             half_closed: false,
             expectation: Expectation::None,
             request: Decoder::new(BodyLength::Empty),
@@ -168,14 +171,29 @@ impl Connection {
                 Poll::Ready(Err(_)) => return Poll::Ready(Next::Ended(End::Broken)),
                 Poll::Pending => {}
             }
-            // Only now: a request that had arrived is answered before the connection closes.
-            if !begun && self.downstream.draining() {
-                return Poll::Ready(Next::Ended(End::Closed));
+            if !begun {
+                self.hurry(timer);
             }
             return timer.poll_due(cx).map(|()| match begun {
                 true => Next::TimedOut,
+                false if self.hurried => Next::Ended(End::Closed),
                 false => Next::Ended(End::TimedOut),
             });
+        }
+    }
+
+    /// Waits less long for the next request during a drain, and as long as ever once that was taken back.
+    fn hurry(&mut self, timer: &Timer) {
+        match self.downstream.last_request() {
+            Some(patience) => {
+                self.hurried = true;
+                timer.shorten(patience);
+            }
+            None if self.hurried => {
+                self.hurried = false;
+                timer.set(self.downstream.worker.timeouts().idle);
+            }
+            None => {}
         }
     }
 

@@ -28,7 +28,7 @@ const STILLBORN_STREAMS: usize = 64;
 /// Bytes that the heads of a connection's open requests may fill together. Each request may have a large one; all of them
 /// having it is what a few bytes can do, since HPACK repeats a field for one (RFC 7541 section 7.3).
 const HEADS: usize = 2 * 1024 * 1024;
-/// How long the end of a connection is waited for once it was announced (GOAWAY).
+/// How long the end of a connection that was idle for too long is waited for once it was announced (GOAWAY).
 const FAREWELL: Duration = Duration::from_secs(1);
 
 type Connection = h2::server::Connection<Guarded<Transport>, Bytes>;
@@ -50,6 +50,7 @@ pub(crate) async fn serve(downstream: Rc<Downstream>, transport: Transport) -> E
         guard: guard.clone(),
         timer,
         deadline: Deadline::None,
+        asked: false,
         leaving: false,
         cut: None,
     };
@@ -93,10 +94,11 @@ async fn shake_hands(
         if let Poll::Ready(shaken) = std::pin::Pin::new(&mut handshake).poll(cx) {
             return Poll::Ready(shaken.map_err(|_| End::Broken));
         }
-        if downstream.draining() {
-            return Poll::Ready(Err(End::Closed));
-        }
-        timer.poll_due(cx).map(|()| Err(End::TimedOut))
+        let Some(patience) = downstream.last_request() else {
+            return timer.poll_due(cx).map(|()| Err(End::TimedOut));
+        };
+        timer.shorten(patience);
+        timer.poll_due(cx).map(|()| Err(End::Closed))
     })
     .await
 }
@@ -160,6 +162,8 @@ struct Session {
     guard: Rc<Guard>,
     timer: Timer,
     deadline: Deadline,
+    /// Whether a request has come.
+    asked: bool,
     /// Whether its end was announced.
     leaving: bool,
     /// How it ends once the reason has been sent.
@@ -191,12 +195,14 @@ impl Session {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(Result<RequestHead, Rejection>, ServerStream), End>> {
-        if self.downstream.draining() {
+        // The first request is waited for: its client may not know yet how to ask elsewhere for one that was refused.
+        if self.asked && self.downstream.draining() {
             self.leave();
         }
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.asked = true;
                     let guard = self.guard.clone();
                     return Poll::Ready(Ok(ServerStream::accept(request, respond, guard)));
                 }
@@ -214,7 +220,8 @@ impl Session {
         }
     }
 
-    /// Announces the end: requests that are on their way are still served.
+    /// Announces the end: requests that are on their way are still served, up to the answer to a PING that goes with the
+    /// announcement (RFC 9113 section 6.8).
     fn leave(&mut self) {
         if !self.leaving {
             self.leaving = true;
@@ -235,6 +242,12 @@ impl Session {
         if slow || deadline != self.deadline {
             self.deadline = deadline;
             self.set_timer();
+        }
+        if deadline == Deadline::Idle
+            && !self.leaving
+            && let Some(patience) = self.downstream.last_request()
+        {
+            self.timer.shorten(patience);
         }
         if self.timer.poll_due(cx).is_pending() {
             return Poll::Pending;
@@ -276,7 +289,11 @@ impl Session {
             Deadline::None => self.timer.clear(),
             Deadline::Head(_) => self.timer.set(timeouts.request_head),
             Deadline::Idle => self.timer.set(timeouts.idle),
-            Deadline::Farewell | Deadline::Cut(_) => self.timer.set(FAREWELL),
+            // Until the client has answered the PING, a request may still be on its way.
+            Deadline::Farewell => self
+                .timer
+                .set(self.downstream.last_request().unwrap_or(FAREWELL)),
+            Deadline::Cut(_) => self.timer.set(FAREWELL),
         }
     }
 }

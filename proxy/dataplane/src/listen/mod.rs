@@ -1,6 +1,7 @@
 //! Listening sockets: one per worker and address, sharing the port (SO_REUSEPORT).
 
 mod defer;
+mod listeners;
 
 use std::fmt;
 use std::io;
@@ -11,8 +12,7 @@ use std::str::FromStr;
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-/// Connections that may wait to be accepted, per socket.
-const BACKLOG: i32 = 4096;
+pub use listeners::Listeners;
 
 /// Where to listen. Parsed from `PORT` (every address, IPv4 and IPv6) or `HOST:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,11 +119,11 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// One address, bound once for every worker.
+/// One address, bound once for every worker; it does not listen yet.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) bound: BoundAddress,
-    /// As many as there are workers.
+    /// One for each worker, by its index.
     pub(crate) sockets: Vec<TcpListener>,
 }
 
@@ -132,23 +132,13 @@ pub(crate) fn bind(
     protocol: ListenerProtocol,
     address: ListenAddress,
     workers: NonZeroUsize,
-    mode: AcceptMode,
 ) -> Result<Vec<Listener>, BindError> {
     match address {
-        ListenAddress::Socket(address) => Ok(vec![bind_one(protocol, address, workers, mode)?]),
+        ListenAddress::Socket(address) => Ok(vec![bind_one(protocol, address, workers)?]),
         ListenAddress::Port(port) => {
-            let v4 = bind_one(
-                protocol,
-                (Ipv4Addr::UNSPECIFIED, port).into(),
-                workers,
-                mode,
-            )?;
-            let v6 = bind_one(
-                protocol,
-                (Ipv6Addr::UNSPECIFIED, v4.bound.address.port()).into(),
-                workers,
-                mode,
-            );
+            let v4 = bind_one(protocol, (Ipv4Addr::UNSPECIFIED, port).into(), workers)?;
+            let port = v4.bound.address.port();
+            let v6 = bind_one(protocol, (Ipv6Addr::UNSPECIFIED, port).into(), workers);
             match v6 {
                 Ok(v6) => Ok(vec![v4, v6]),
                 Err(error) if lacks_ipv6(&error.source) => Ok(vec![v4]),
@@ -167,14 +157,13 @@ fn bind_one(
     protocol: ListenerProtocol,
     address: SocketAddr,
     workers: NonZeroUsize,
-    mode: AcceptMode,
 ) -> Result<Listener, BindError> {
     let fail = |source| BindError { address, source };
-    let first = socket(address, mode).map_err(fail)?;
+    let first = socket(address).map_err(fail)?;
     let bound = first.local_addr().map_err(fail)?;
     let mut sockets = vec![first];
     for _ in 1..workers.get() {
-        sockets.push(socket(bound, mode).map_err(fail)?);
+        sockets.push(socket(bound).map_err(fail)?);
     }
     Ok(Listener {
         bound: BoundAddress {
@@ -185,7 +174,7 @@ fn bind_one(
     })
 }
 
-fn socket(address: SocketAddr, mode: AcceptMode) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -200,12 +189,7 @@ fn socket(address: SocketAddr, mode: AcceptMode) -> io::Result<TcpListener> {
     // Accepted sockets inherit it: one system call less for each.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = socket.into();
-    if mode == AcceptMode::OnData {
-        defer::until_data(&listener)?;
-    }
-    Ok(listener)
+    Ok(socket.into())
 }
 
 #[cfg(test)]
@@ -231,12 +215,7 @@ mod tests {
     #[test]
     fn every_worker_has_a_socket_on_one_port() -> Result<(), BindError> {
         let workers = NonZeroUsize::new(3).unwrap();
-        let listeners = bind(
-            ListenerProtocol::Http,
-            ListenAddress::Port(0),
-            workers,
-            AcceptMode::default(),
-        )?;
+        let listeners = bind(ListenerProtocol::Http, ListenAddress::Port(0), workers)?;
         let port = listeners[0].bound.address.port();
         assert_ne!(port, 0);
         for listener in &listeners {

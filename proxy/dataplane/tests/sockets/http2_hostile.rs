@@ -11,18 +11,18 @@ use crate::support::*;
 use crate::tls::http2_bytes;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
+pub(crate) const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
@@ -33,13 +33,13 @@ const FRAME_SIZE_ERROR: u32 = 6;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A client that writes frames as they are.
-struct Peer(StreamOwned<ClientConnection, TcpStream>);
+pub(crate) struct Peer(StreamOwned<ClientConnection, TcpStream>);
 
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// How the gate took something.
@@ -53,7 +53,7 @@ enum Verdict {
     Closed,
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -82,7 +82,7 @@ const GET: [(&str, &str); 4] = [
     (":path", "/"),
 ];
 
-fn get(stream: u32) -> Vec<u8> {
+pub(crate) fn get(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &block(&GET))
 }
 
@@ -95,7 +95,7 @@ fn post(stream: u32, field: &[(&str, &str)]) -> Vec<u8> {
 }
 
 impl Peer {
-    fn connect(gate: &Gate) -> Self {
+    pub(crate) fn connect(gate: &Gate) -> Self {
         let stream = http2_bytes(gate.https);
         stream
             .sock
@@ -108,7 +108,7 @@ impl Peer {
         peer
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).unwrap();
     }
 
@@ -120,7 +120,7 @@ impl Peer {
             .is_ok()
     }
 
-    fn receive(&mut self) -> Option<Frame> {
+    pub(crate) fn receive(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         self.0.read_exact(&mut head).ok()?;
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];

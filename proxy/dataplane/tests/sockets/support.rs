@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tidegate_dataplane::{AccessLog, Dataplane, DrainReport, ListenerProtocol, Settings};
+use tidegate_dataplane::{
+    AcceptMode, AccessLog, Dataplane, DrainReport, ListenerProtocol, Settings, WorkerLoad,
+};
 use tidegate_model::{
     Endpoint, HostPattern, NamespacedName, PathKind, PathMatch, Policy, Protocol, Route,
     RouteLabels, RouteRank, RouteTable, Snapshot, Target, Timeouts, TlsRedirect, Upstream,
@@ -31,16 +33,12 @@ impl Gate {
     }
 
     pub(crate) fn start_empty(workers: usize) -> Self {
-        let local = "127.0.0.1:0".parse().unwrap();
-        let bound = tidegate_dataplane::bind(Settings {
-            http: vec![local],
-            https: vec![local],
-            accept: tidegate_dataplane::AcceptMode::default(),
-            workers: NonZeroUsize::new(workers).unwrap(),
-            access_log: AccessLog::Off,
-            max_connections: NonZeroUsize::new(1000).unwrap(),
-        })
-        .unwrap();
+        Self::start_with(settings(workers), Vec::new())
+    }
+
+    /// Without a snapshot, with somebody who is told how busy the workers are.
+    pub(crate) fn start_with(settings: Settings, loads: Vec<Box<dyn WorkerLoad>>) -> Self {
+        let bound = tidegate_dataplane::bind(settings).unwrap();
         let find = |protocol| {
             bound
                 .addresses()
@@ -50,36 +48,34 @@ impl Gate {
                 .address
         };
         let (http, https) = (find(ListenerProtocol::Http), find(ListenerProtocol::Https));
+        let (dataplane, mut listeners) = bound.start(loads).unwrap();
+        listeners.listen().unwrap();
+        dataplane.accept(listeners);
         Self {
-            dataplane: Some(bound.start().unwrap()),
+            dataplane: Some(dataplane),
             http,
             https,
         }
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot) {
-        self.dataplane
-            .as_ref()
-            .unwrap()
-            .publisher()
-            .publish(snapshot);
+        self.dataplane().publisher().publish(snapshot);
+    }
+
+    pub(crate) fn dataplane(&self) -> &Dataplane {
+        self.dataplane.as_ref().unwrap()
     }
 
     pub(crate) fn metrics(&self) -> String {
         let mut registry = prometheus_client::registry::Registry::with_prefix("tidegate");
-        self.dataplane.as_ref().unwrap().register(&mut registry);
+        self.dataplane().register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         text
     }
 
     pub(crate) fn drain(mut self, deadline: Duration) -> DrainReport {
-        let dataplane = self.dataplane.take().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(dataplane.drain(deadline))
+        drain(self.dataplane.take().unwrap(), deadline)
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -92,6 +88,28 @@ impl Gate {
         client.send(request);
         client.response()
     }
+}
+
+/// On free ports of this machine, without an access log.
+pub(crate) fn settings(workers: usize) -> Settings {
+    let local = "127.0.0.1:0".parse().unwrap();
+    Settings {
+        http: vec![local],
+        https: vec![local],
+        accept: AcceptMode::default(),
+        workers: NonZeroUsize::new(workers).unwrap(),
+        access_log: AccessLog::Off,
+        max_connections: NonZeroUsize::new(1000).unwrap(),
+        pin: None,
+    }
+}
+
+pub(crate) fn drain(dataplane: Dataplane, deadline: Duration) -> DrainReport {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(dataplane.drain(deadline))
 }
 
 /// What a route of a test snapshot is.

@@ -7,10 +7,10 @@ use tidegate_model::Timeouts;
 
 use crate::support::*;
 
-const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
+pub(crate) const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
 /// Agrees, then echoes bytes.
-fn switching() -> Backend {
+pub(crate) fn switching() -> Backend {
     Backend::raw(|mut stream, _| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let request = read_message(&mut reader).unwrap();
@@ -33,7 +33,7 @@ fn switching() -> Backend {
     })
 }
 
-fn read_text(client: &mut Client, length: usize) -> String {
+pub(crate) fn read_text(client: &mut Client, length: usize) -> String {
     let mut bytes = vec![0; length];
     client.reader.read_exact(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()

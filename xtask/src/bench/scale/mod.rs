@@ -152,6 +152,7 @@ fn measure(size: Size, program: &Path, cache: &Path) -> Result<Measured> {
     // A path that does not exist must be answered as such, not with a redirect to HTTPS.
     fs::write(&config, "sslRedirect: {mode: none}\n")?;
     let mut command = Command::new(program);
+    process::as_own_instance(&mut command);
     command.args(["serve", "--workers=1", "--https=127.0.0.1:8443"]);
     command.arg(format!("--http=127.0.0.1:{HTTP}"));
     command.arg(format!("--admin=127.0.0.1:{ADMIN}"));

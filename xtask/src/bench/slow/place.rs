@@ -15,6 +15,7 @@ use super::super::client;
 use super::super::running::Running;
 use super::backends::{Behaviour, Stubborn};
 use super::{ANSWER_DEADLINE, HEAD_DEADLINE, IDLE_DEADLINE, LINGER};
+use crate::process;
 
 /// The backend of `bench-assets`, which answers as it should.
 pub(super) const GOOD_HOST: &str = "good.test";
@@ -65,6 +66,7 @@ impl Place {
         let config = folder.path().join("settings.yaml");
         fs::write(&config, settings(http, admin))?;
         let mut command = Command::new(program);
+        process::as_own_instance(&mut command);
         command.args(["serve", "--workers=2"]);
         command.arg("--config").arg(&config);
         command.arg("--manifests").arg(&manifests);

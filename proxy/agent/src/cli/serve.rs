@@ -1,48 +1,28 @@
-//! The command line: what can be said, and what `--help` tells about it.
+//! The flags of `tidegate serve`, and those of its flags that other commands have, too.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Args, ValueEnum};
 use tidegate_controller::translate::{Selector, ServicePort};
 use tidegate_dataplane::{AcceptMode, AccessLog};
 use tidegate_model::NamespacedName;
 
-use crate::settings::{self, Listen, LogFormat};
+use crate::settings::{self, AfterHandOver, InstanceName, Listen, LogFormat, SteeringMode};
 
-const ABOUT: &str = "\
-Tidegate is an ingress controller and reverse proxy for Kubernetes in one binary.
-
-It reads Ingresses, IngressClasses, Services, EndpointSlices and TLS Secrets, and serves HTTP/1.1, HTTP/2 and WebSocket \
-on the ports that it binds itself. In this version the objects come from folders of manifests, which are followed: \
-an edit takes effect within a moment, and no open connection notices.";
-
-const EXAMPLES: &str = "\
-Examples:
-  tidegate demo                                   try it: backends, manifests and proxy in one process
-  tidegate check manifests/                       what would be served, and what is wrong
-  tidegate serve --manifests manifests/           serve on 80 and 443
-  tidegate serve --manifests /etc/tidegate --http 8080 --https off --ingress-class internal
-  tidegate completions bash > /etc/bash_completion.d/tidegate
-
-Every flag can also be set in the environment, as its help says, and most of them in a settings file. \
-Flags win over the environment, the environment over the file.
-
-Exit codes: 0 done, 1 failed (for check: something is not served), 2 wrong command line, settings or paths.";
-
-const SERVE_EXAMPLES: &str = "\
+pub(crate) const SERVE_EXAMPLES: &str = "\
 ADDR is PORT (every address, IPv4 and IPv6), IP:PORT such as 127.0.0.1:8080 or [::1]:8080, or off.
 
 Examples:
   tidegate serve --manifests manifests/ --http 8080 --https 8443
   tidegate serve --manifests a/ --manifests b.yaml --http 80 --http 127.0.0.1:8000 --https off
   tidegate serve --config /etc/tidegate/settings.yaml --access-log json
+  tidegate serve --instance edge-2 --manifests manifests/ --http 8081 --https 8444 --admin 9091
 
-A settings file has the keys http, https, admin, workers, maxConnections, manifests, ingressClass, watchIngressWithoutClass, selector, \
-namespaces, defaultBackend, defaultCertificate, sslRedirect, trustedProxies, timeouts, accessLog, log and resolver:
+A settings file has the keys instance, http, https, admin, workers, maxConnections, manifests, ingressClass, watchIngressWithoutClass, selector, \
+namespaces, defaultBackend, defaultCertificate, sslRedirect, trustedProxies, timeouts, accept, steering, afterHandOver, guard, accessLog, log and resolver:
   http: [80, \"127.0.0.1:8000\"]
   https: 443
   manifests: /etc/tidegate/manifests
@@ -50,65 +30,29 @@ namespaces, defaultBackend, defaultCertificate, sslRedirect, trustedProxies, tim
   sslRedirect: { mode: tls-hosts, status: 308, port: 443 }
   trustedProxies: [10.0.0.0/8]
   timeouts: { requestHead: 10s, idle: 75s, responseHead: 1m, drain: 30s }
+  guard:                        # off without this key
+    interfaces: [eth0]          # else those with a default route
+    mode: auto                  # auto (native, else generic), native or generic
+    listeners:                  # by a port of http or https, or by address: \"203.0.113.7:443\"
+      - port: 443
+        synRate: 50             # SYNs a second from one source address; synBurst: 100 at once
+        deny: [192.0.2.0/24]    # the longest prefix of deny and allow wins
+        allow: [192.0.2.7/32]
+        default: allow          # sources that no prefix names: allow or deny
+
+Hand-over: a serve takes over from a running one with the same --instance and listeners: new connections go to it as soon \
+as it is ready, and the old process finishes what it has open. Two that serve side by side need names of their own.
 
 Signals: SIGTERM and SIGINT make /readyz fail at once, stop accepting and finish what is in flight within the drain \
 timeout; a second one ends the process at once with exit code 1.";
 
-const CHECK_EXAMPLES: &str = "\
-Names of ExternalName services are not resolved, and no certificate is asked for: nothing is sent anywhere.
-
-Examples:
-  tidegate check manifests/
-  tidegate check --ingress-class internal --output json manifests/ | jq .problems
-  helm template ./chart > all.yaml && tidegate check all.yaml
-
-Exit codes: 0 everything is served, 1 at least one problem of level error, 2 wrong command line, settings or paths.";
-
-const DEMO_EXAMPLES: &str = "\
-Nothing is sent beyond this machine, and everything listens on loopback.
-
-Examples:
-  tidegate demo                   follow the hints that it prints; Ctrl-C ends it
-  tidegate demo --once            it tries everything itself and prints a table
-  tidegate demo --dir ./demo      keep the manifests, to edit and to serve later";
-
-/// What was typed.
-#[derive(Debug, Parser)]
-#[command(
-    name = "tidegate",
-    version,
-    about = "Kubernetes ingress controller and reverse proxy in one binary",
-    long_about = ABOUT,
-    after_help = EXAMPLES,
-    max_term_width = 110,
-    propagate_version = true
-)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Serve what manifests describe, and follow their changes
-    #[command(after_help = SERVE_EXAMPLES)]
-    Serve(ServeFlags),
-    /// Translate manifests offline: print the routes and everything that is wrong
-    #[command(after_help = CHECK_EXAMPLES)]
-    Check(CheckFlags),
-    /// Start example backends and manifests, and serve them
-    #[command(after_help = DEMO_EXAMPLES)]
-    Demo(DemoFlags),
-    /// Print a completion script for a shell
-    Completions {
-        /// The shell that the script is for
-        shell: Shell,
-    },
-}
-
+/// What `tidegate serve` is told.
 #[derive(Debug, Args)]
 pub(crate) struct ServeFlags {
+    /// Which Tidegate of this machine it is; it takes over from a running one of the same name [default: tidegate]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_INSTANCE")]
+    pub(crate) instance: Option<InstanceName>,
+
     /// Folder or file with manifests, followed; repeat it for several
     #[arg(
         long,
@@ -154,6 +98,16 @@ pub(crate) struct ServeFlags {
     /// [default: on-data]
     #[arg(long, value_name = "WHEN", env = "TIDEGATE_ACCEPT")]
     pub(crate) accept: Option<AcceptFlag>,
+
+    /// What decides which worker gets a new connection; where its eBPF program cannot run, the kernel does
+    /// [default: least-loaded]
+    #[arg(long, value_name = "MODE", env = "TIDEGATE_STEERING")]
+    pub(crate) steering: Option<SteeringMode>,
+
+    /// What a process does when another one has taken over from it and nothing is open any more [default: wait in a pod
+    /// (when KUBERNETES_SERVICE_HOST is set), else exit]
+    #[arg(long, value_name = "WHAT", env = "TIDEGATE_AFTER_HAND_OVER")]
+    pub(crate) after_hand_over: Option<AfterHandOver>,
 
     /// Settings file (YAML)
     #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
@@ -218,53 +172,6 @@ pub(crate) struct ClassFlags {
     pub(crate) default_certificate: Option<NamespacedName>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct CheckFlags {
-    /// Folders and files with manifests
-    #[arg(required = true, value_name = "PATH")]
-    pub(crate) paths: Vec<PathBuf>,
-
-    /// How to print
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    pub(crate) output: OutputFormat,
-
-    /// Settings file (YAML), as for `tidegate serve`
-    #[arg(long, value_name = "FILE", env = "TIDEGATE_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub(crate) class: ClassFlags,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DemoFlags {
-    /// Try everything, print a table and end: exit code 0 when all went as expected, else 1
-    #[arg(long)]
-    pub(crate) once: bool,
-
-    /// Listen for HTTP here [default: 127.0.0.1:8080, or a free port]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) http: Option<Listen>,
-
-    /// Listen for HTTPS here [default: 127.0.0.1:8443, or a free port]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) https: Option<Listen>,
-
-    /// Put the example manifests here and leave them there; files of the same names are replaced [default: a temporary
-    /// folder, removed at the end]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-}
-
-/// How `tidegate check` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    /// Tables for people
-    Text,
-    /// One object with routes, upstreams, certificates and problems
-    Json,
-}
-
 /// When a new connection is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AcceptFlag {
@@ -315,30 +222,6 @@ impl From<LogFormatFlag> for LogFormat {
         match flag {
             LogFormatFlag::Text => Self::Text,
             LogFormatFlag::Json => Self::Json,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_flag_of_serve_has_a_variable_and_a_help() {
-        let command = Cli::command();
-        let serve = command.find_subcommand("serve").unwrap();
-        for argument in serve.get_arguments() {
-            let name = argument.get_id();
-            assert!(argument.get_help().is_some(), "{name} has no help");
-            let variable = format!("TIDEGATE_{}", name.as_str().to_uppercase());
-            let found = argument.get_env().map(|name| name.to_string_lossy());
-            assert_eq!(found.as_deref(), Some(variable.as_str()));
         }
     }
 }

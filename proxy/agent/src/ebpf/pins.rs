@@ -1,0 +1,204 @@
+//! Maps that outlive their process: the folder of an instance on the BPF file system.
+//!
+//! Every process that uses the folder holds a shared lock (flock) on it, so whether it is in use is known however its
+//! users ended.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock, statfs};
+use thiserror::Error;
+
+/// Where the folders of instances are.
+const ROOT: &str = "/sys/fs/bpf/tidegate";
+/// `BPF_FS_MAGIC` of the kernel's `magic.h`.
+const BPF_FS: u64 = 0xcafe_4a11;
+/// Tries when the folder goes away while it is being locked.
+const TRIES: usize = 10;
+
+/// Why maps are not pinned. Steering works without; see `docs/steering.md`.
+#[derive(Debug, Error)]
+pub(crate) enum PinsError {
+    /// Something else is mounted there, or nothing.
+    #[error("{ROOT} is on no BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf`")]
+    NoBpfFs,
+    /// Another live process, such as one in another network namespace, has the folder.
+    #[error("{path} is in use by a process that this one does not take over from")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Somebody else could put maps of theirs there.
+    #[error(
+        "{path} belongs to user {owner}: give it to the user who runs Tidegate, with mode 0700"
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// The file system refused.
+    #[error("{path}: {cause}; the folder must be this user's to write")]
+    System {
+        /// The folder or file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// Who used the folder before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Predecessor {
+    /// Nobody that lives: what is in the folder is stale.
+    None,
+    /// A process that lives and whose maps are pinned.
+    Pinned,
+}
+
+/// The folder of an instance, locked.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    folder: PathBuf,
+    lock: File,
+}
+
+impl Pins {
+    /// Takes the folder of an instance: as it is from a predecessor that lives, else empty.
+    ///
+    /// # Errors
+    /// See [`PinsError`].
+    pub(crate) fn claim(instance: &str, predecessor: Predecessor) -> Result<Self, PinsError> {
+        let root = Path::new(ROOT);
+        make_folder(root)?;
+        let kind = statfs(root).map_err(|error| system(root, error.into()))?;
+        if kind.f_type as u64 != BPF_FS {
+            return Err(PinsError::NoBpfFs);
+        }
+        let folder = root.join(instance);
+        for _ in 0..TRIES {
+            make_folder(&folder)?;
+            let lock = match File::open(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|error| system(&folder, error))?,
+            };
+            let pins = Self {
+                folder: folder.clone(),
+                lock,
+            };
+            pins.must_be_ours()?;
+            match predecessor {
+                Predecessor::None => {
+                    pins.lock(FlockOperation::NonBlockingLockExclusive)?;
+                    pins.remove_contents()?;
+                    pins.lock(FlockOperation::NonBlockingLockShared)?;
+                }
+                Predecessor::Pinned => pins.lock(FlockOperation::NonBlockingLockShared)?,
+            }
+            if pins.is_at_its_path() {
+                return Ok(pins);
+            }
+        }
+        Err(PinsError::InUse { path: folder })
+    }
+
+    /// Where the maps of an address are.
+    pub(super) fn of(&self, address: SocketAddr) -> Result<PathBuf, PinsError> {
+        let layout = self.folder.join(format!("v{}", tidegate_ebpf::LAYOUT));
+        // Names on a BPF file system have no dots.
+        let folder = layout.join(address.to_string().replace('.', "_"));
+        make_folder(&layout)?;
+        make_folder(&folder)?;
+        Ok(folder)
+    }
+
+    /// The folder, for what else is pinned there.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Gives the folder up, and removes it unless another process uses it.
+    pub(crate) fn release(self) {
+        if self.lock(FlockOperation::NonBlockingLockExclusive).is_err() {
+            return;
+        }
+        let removed = self.remove_contents().and_then(|()| {
+            fs::remove_dir(&self.folder).map_err(|error| system(&self.folder, error))
+        });
+        if let Err(error) = removed {
+            tracing::warn!("pinned maps are left behind: {error}");
+        }
+    }
+
+    fn lock(&self, operation: FlockOperation) -> Result<(), PinsError> {
+        flock(&self.lock, operation).map_err(|error| match error {
+            rustix::io::Errno::WOULDBLOCK => PinsError::InUse {
+                path: self.folder.clone(),
+            },
+            other => system(&self.folder, other.into()),
+        })
+    }
+
+    /// On some machines everyone may make folders on the file system.
+    fn must_be_ours(&self) -> Result<(), PinsError> {
+        let metadata = self.lock.metadata();
+        let owner = metadata.map_err(|error| system(&self.folder, error))?.uid();
+        match owner == rustix::process::geteuid().as_raw() {
+            true => Ok(()),
+            false => Err(PinsError::Foreign {
+                path: self.folder.clone(),
+                owner,
+            }),
+        }
+    }
+
+    /// Whether the locked folder is still the one at the path: it may have been removed before the lock was had.
+    fn is_at_its_path(&self) -> bool {
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|data| data.ino()).ok();
+        inode(self.lock.metadata()) == inode(fs::metadata(&self.folder))
+    }
+
+    fn remove_contents(&self) -> Result<(), PinsError> {
+        remove_contents(&self.folder).map_err(|error| system(&self.folder, error))
+    }
+}
+
+fn remove_contents(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_contents(&path)?;
+            fs::remove_dir(path)?;
+        } else {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> Result<(), PinsError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ReadOnlyFilesystem
+            ) && path == Path::new(ROOT) =>
+        {
+            Err(PinsError::NoBpfFs)
+        }
+        made => made.map_err(|error| system(path, error)),
+    }
+}
+
+fn system(path: &Path, cause: io::Error) -> PinsError {
+    PinsError::System {
+        path: path.to_owned(),
+        cause,
+    }
+}
