@@ -77,11 +77,7 @@ fn choose_in(context: &SkReuseportContext, lane: u32, arrival: Arrival) -> bool 
     if workers == 0 || workers > WORKERS {
         return false;
     }
-    let random = random();
-    let (one, other) = (
-        remainder(random & 0xffff, workers),
-        remainder(random >> 16, workers),
-    );
+    let (one, other) = two_of(workers);
     let (first, second) = match mode {
         MODE_LEAST_LOADED if load(lane, other) < load(lane, one) => (other, one),
         MODE_LEAST_LOADED => (one, other),
@@ -117,6 +113,18 @@ fn take(context: &SkReuseportContext, slot: u32, arrival: Arrival) -> bool {
 #[inline(always)]
 fn load(lane: u32, worker: u32) -> u64 {
     LOADS.get(slot(lane, worker)).map_or(u64::MAX, Load::total)
+}
+
+/// Two different workers at random; the same one twice where there is only one.
+#[inline(always)]
+fn two_of(workers: u32) -> (u32, u32) {
+    let random = random();
+    let one = remainder(random & 0xffff, workers);
+    let other = one + 1 + remainder(random >> 16, workers - 1);
+    match other < workers {
+        true => (one, other),
+        false => (one, other - workers),
+    }
 }
 
 #[inline(always)]

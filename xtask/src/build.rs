@@ -1,7 +1,7 @@
 //! Building the proxy and finding the program.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -28,7 +28,6 @@ struct Target {
 
 #[derive(Debug, Deserialize)]
 struct Profile {
-    /// Whether it is the tests of the target, and not the target itself.
     test: bool,
 }
 
@@ -65,16 +64,39 @@ pub(crate) fn as_tested() -> Result<PathBuf> {
 }
 
 fn program(arguments: &[&str]) -> Result<PathBuf> {
-    let mut command = process::cargo();
-    command
-        .stderr(Stdio::inherit())
-        .args(arguments)
-        .args(["--locked", "--message-format=json-render-diagnostics"]);
-    let messages = process::output(&mut command)?;
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-        .filter(|artifact| artifact.target.name == PROXY && !artifact.profile.test)
-        .find_map(|artifact| artifact.executable)
+    let built = executables(process::cargo().args(arguments))?;
+    built
+        .into_iter()
+        .find(|built| built.name == PROXY && !built.is_test)
+        .map(|built| built.path)
         .with_context(|| format!("cargo {} built no {PROXY}", arguments.join(" ")))
+}
+
+/// Something that cargo built and that can be run.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    /// Of the target that it was built from.
+    pub(crate) name: String,
+    /// Whether it is the tests of the target, and not the target itself.
+    pub(crate) is_test: bool,
+    pub(crate) path: PathBuf,
+}
+
+/// Runs cargo and finds what it built.
+pub(crate) fn executables(cargo: &mut Command) -> Result<Vec<Executable>> {
+    cargo
+        .stderr(Stdio::inherit())
+        .args(["--locked", "--message-format=json-render-diagnostics"]);
+    let messages = process::output(cargo)?;
+    let artifacts = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    let executables = artifacts.filter_map(|artifact| {
+        Some(Executable {
+            name: artifact.target.name,
+            is_test: artifact.profile.test,
+            path: artifact.executable?,
+        })
+    });
+    Ok(executables.collect())
 }

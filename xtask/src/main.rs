@@ -1,10 +1,11 @@
-//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `bench`, `tidy`.
+//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `kernels`, `bench`, `tidy`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod build;
 mod conformance;
 mod fuzz;
+mod kernels;
 mod metadata;
 mod process;
 mod setup;
@@ -36,6 +37,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Check HTTP/2 with h2spec, against the list of explained misses in docs/conformance.md
     Conformance,
+    /// Run the program on other kernels and on ARM, in software emulation
+    Kernels(kernels::Args),
     /// Compare Tidegate with other proxies, or measure one part of it
     Bench(bench::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Conformance => conformance::run(),
+        Task::Kernels(args) => kernels::run(&args),
         Task::Bench(args) => bench::run(&args),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! What the tests and benchmarks need on the machine, installed where it is missing.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -38,6 +39,18 @@ pub(crate) enum Need {
     Clippy,
     /// cargo-deny.
     CargoDeny,
+    /// A C compiler for arm64.
+    CrossCompiler,
+    /// The C library for arm64, static.
+    CrossLibc,
+    /// A Rust compiler whose standard libraries for other architectures are packages.
+    DebianRustc,
+    /// An emulator of amd64 machines.
+    QemuX86,
+    /// An emulator of arm64 machines.
+    QemuArm,
+    /// cpio, which packs a kernel's initial file system.
+    Cpio,
 }
 
 impl Need {
@@ -60,6 +73,12 @@ impl Need {
             Self::CargoDeny => {
                 process::output(process::cargo().args(["deny", "--version"])).is_ok()
             }
+            Self::CrossCompiler => exists("aarch64-linux-gnu-gcc"),
+            Self::CrossLibc => Path::new("/usr/aarch64-linux-gnu/lib/libc.a").is_file(),
+            Self::DebianRustc => debian_version("rustc-web").is_some(),
+            Self::QemuX86 => exists("qemu-system-x86_64"),
+            Self::QemuArm => exists("qemu-system-aarch64"),
+            Self::Cpio => exists("cpio"),
         }
     }
 
@@ -76,6 +95,12 @@ impl Need {
             Self::Rustfmt => Source::Component("rustfmt"),
             Self::Clippy => Source::Component("clippy"),
             Self::CargoDeny => Source::Crate("cargo-deny", CARGO_DENY),
+            Self::CrossCompiler => Source::Apt("gcc-aarch64-linux-gnu"),
+            Self::CrossLibc => Source::Apt("libc6-dev-arm64-cross"),
+            Self::DebianRustc => Source::Apt("rustc-web"),
+            Self::QemuX86 => Source::Apt("qemu-system-x86"),
+            Self::QemuArm => Source::Apt("qemu-system-arm"),
+            Self::Cpio => Source::Apt("cpio"),
         }
     }
 }
@@ -118,6 +143,14 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Some(need) => bail!("{need:?} is still missing after its installation; install it by hand"),
         None => Ok(()),
     }
+}
+
+/// The version of a Debian package that is installed here.
+pub(crate) fn debian_version(package: &str) -> Option<String> {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status} ${Version}"]);
+    let answer = process::output(query.arg(package)).ok()?;
+    answer.strip_prefix("installed ").map(str::to_owned)
 }
 
 fn apt(packages: &[&str]) -> Result<()> {

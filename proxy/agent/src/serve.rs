@@ -17,6 +17,10 @@ use crate::{Failure, limits, logging};
 /// How often a process that another one took over from looks whether its last connection has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a process stays in reserve whose half-open connections the kernel cannot move: as long as a client may be silent
+/// before it is accepted, and some more.
+const SETTLE: Duration = Duration::from_millis(1500);
+
 /// Serves until a signal ends it, or another process takes over.
 pub(crate) fn run(flags: ServeFlags) -> Result<ExitCode, Failure> {
     let settings = Settings::for_serving(flags).map_err(Failure::usage)?;
@@ -220,7 +224,11 @@ impl Life {
         match self.state {
             State::Stopping { until } if now >= until => Some(End::within(self.drain)),
             State::Retired { until, .. } if now >= until => Some(self.replaced()),
-            State::Retired { signalled, .. } if running.open_connections() == 0 => {
+            State::Retired { until, signalled } if running.open_connections() == 0 => {
+                let retired_for = self.drain.saturating_sub(until.duration_since(now));
+                if !running.migrates() && retired_for < SETTLE {
+                    return None;
+                }
                 if self.after == AfterHandOver::Wait && signalled == Signalled::No {
                     info!("hand-over: drained; in reserve until SIGTERM");
                     self.state = State::Reserve;

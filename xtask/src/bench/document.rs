@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// Puts a section in place of the one with the same name, or at the page's end.
-pub(super) fn replace(page: &Path, section: &str, body: &str) -> Result<()> {
+pub(crate) fn replace(page: &Path, section: &str, body: &str) -> Result<()> {
     let text = match fs::read_to_string(page) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok("# Benchmarks\n".to_owned()),
         read => read,

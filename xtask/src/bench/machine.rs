@@ -7,7 +7,7 @@ use super::peers::{Peer, Site};
 use crate::process;
 
 /// Lines for the page: machine, versions, commit.
-pub(super) fn describe() -> Vec<(&'static str, String)> {
+pub(crate) fn describe() -> Vec<(&'static str, String)> {
     vec![
         ("Date", said("date", &["-u", "+%Y-%m-%d"])),
         ("CPU", cpu()),
@@ -28,7 +28,7 @@ pub(super) fn proxies(peers: &[Peer]) -> (&'static str, String) {
 }
 
 /// The lines as a list in Markdown.
-pub(super) fn markdown(lines: &[(&'static str, String)]) -> String {
+pub(crate) fn markdown(lines: &[(&'static str, String)]) -> String {
     let lines = lines
         .iter()
         .map(|(what, value)| format!("- {what}: {value}\n"));

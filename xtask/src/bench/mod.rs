@@ -5,12 +5,12 @@
 
 mod backend;
 mod client;
-mod document;
+pub(crate) mod document;
 mod files;
 mod idle;
 mod limit;
 mod load;
-mod machine;
+pub(crate) mod machine;
 mod parts;
 mod peers;
 mod report;

@@ -9,19 +9,23 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::ValueEnum;
 
-use crate::Verdict;
 use crate::setup::{self, Need};
 use crate::table::{Align, Table};
 use crate::terminal::say;
+use crate::{Verdict, kernels};
 use figures::{Figure, Tally};
 use steps::Step;
 
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Groups to run; all when none is named
+    /// Groups to run; when none is named, all but kernels
     #[arg(value_name = "GROUP")]
     groups: Vec<Group>,
+
+    /// Every group, which is what CI runs
+    #[arg(long, conflicts_with = "groups")]
+    all: bool,
 }
 
 /// What tests have in common.
@@ -39,9 +43,16 @@ enum Group {
     Fuzz,
     /// HTTP/2 as h2spec has it
     Conformance,
+    /// The program on other kernels and on ARM, in software emulation: some minutes more, so only when it is asked for
+    Kernels,
 }
 
 impl Group {
+    /// Whether a plain run leaves it out, because it needs another toolchain or other machines.
+    fn is_left_out(self) -> bool {
+        self == Self::Kernels
+    }
+
     fn needs(self) -> &'static [Need] {
         match self {
             Self::Lint => &[
@@ -55,6 +66,7 @@ impl Group {
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
             Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
             Self::Conformance => &[Need::Compiler, Need::Cmake, Need::Go],
+            Self::Kernels => kernels::NEEDS,
         }
     }
 }
@@ -71,8 +83,10 @@ struct Done {
 
 /// Runs every step of the groups, whatever fails on the way.
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
+    let all = Group::value_variants().iter().copied();
     let groups: BTreeSet<Group> = match args.groups.as_slice() {
-        [] => Group::value_variants().iter().copied().collect(),
+        [] if args.all => all.collect(),
+        [] => all.filter(|group| !group.is_left_out()).collect(),
         named => named.iter().copied().collect(),
     };
     let started = Instant::now();

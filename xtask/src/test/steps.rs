@@ -7,7 +7,7 @@ use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
 use crate::terminal::say;
-use crate::{Verdict, build, conformance, fuzz, tidy};
+use crate::{Verdict, build, conformance, fuzz, kernels, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -105,6 +105,11 @@ impl Step {
             name: "h2spec",
             group: Group::Conformance,
             run: h2spec,
+        },
+        Self {
+            name: "kernels",
+            group: Group::Kernels,
+            run: other_kernels,
         },
         Self {
             name: "commands",
@@ -208,6 +213,16 @@ fn h2spec() -> Result<Outcome> {
     say(&output);
     Ok(Outcome {
         success: report.agrees(),
+        output,
+    })
+}
+
+fn other_kernels() -> Result<Outcome> {
+    let report = kernels::check()?;
+    let output = report.text();
+    say(&output);
+    Ok(Outcome {
+        success: report.passed(),
         output,
     })
 }

@@ -32,6 +32,9 @@ use ports::{Plan, Ports};
 /// What holds readiness back until the ports are this process's.
 const HAND_OVER: &str = "hand-over";
 
+/// How long a newcomer prepares before it says what it waits for, each time.
+const PREPARING: Duration = Duration::from_secs(30);
+
 /// A translation that the workers serve.
 #[derive(Clone, Debug)]
 pub struct InForce {
@@ -130,6 +133,12 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
             );
             None
         }
+        Found::Foreign(user) => {
+            warn!(
+                "hand-over: instance {instance} is named by a process of user {user}, who cannot share ports with this one; it starts without, and cannot hand over: give it another name with --instance"
+            );
+            None
+        }
     };
     if !matches!(from, Found::Silent) {
         refuse_taken(&settings, predecessor)?;
@@ -201,6 +210,16 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         from => running.open(from).await?,
     }
     Ok(running)
+}
+
+/// Waits until the ports are all that is missing, and says from time to time what else is.
+async fn ready(readiness: &Readiness) {
+    let ready = readiness.ready_but_for(HAND_OVER);
+    let mut ready = std::pin::pin!(ready);
+    while tokio::time::timeout(PREPARING, &mut ready).await.is_err() {
+        let waiting = readiness.waiting_for().join(", ");
+        warn!("hand-over: not ready to take over; waiting for: {waiting}");
+    }
 }
 
 /// Fails for an address that is in use by someone who will not hand it over.
@@ -302,7 +321,7 @@ impl Running {
         };
         if let Found::Someone(predecessor) = &mut entry.from {
             tokio::select! {
-                () = self.readiness.ready_but_for(HAND_OVER) => {}
+                () = ready(&self.readiness) => {}
                 () = predecessor.gone() => warn!("hand-over: the old process has ended by itself"),
             }
         }
@@ -315,7 +334,7 @@ impl Running {
     async fn open(&mut self, from: Found) -> anyhow::Result<()> {
         let (name, predecessor) = match from {
             Found::Nobody(name) => (Some(name), None),
-            Found::Silent => (None, None),
+            Found::Silent | Found::Foreign(_) => (None, None),
             Found::Someone(mut predecessor) => {
                 (Some(predecessor.take_name().await?), Some(predecessor))
             }
@@ -369,6 +388,11 @@ impl Running {
             Some(admin) => admin.open(),
             None => Ok(()),
         }
+    }
+
+    /// Whether the kernel moves what waits at a socket that is closed.
+    pub(crate) fn migrates(&self) -> bool {
+        self.ports.migrates()
     }
 
     /// Connections that are open.

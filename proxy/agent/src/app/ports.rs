@@ -198,6 +198,14 @@ impl Ports {
         self.steering.with(|in_force| in_force.steering.is_some())
     }
 
+    /// Whether connections that wait at a socket that is closed move to another one.
+    pub(crate) fn migrates(&self) -> bool {
+        self.steering.with(|in_force| {
+            let steering = in_force.steering.as_ref();
+            steering.is_some_and(Steering::migrates)
+        })
+    }
+
     /// Takes new connections again, after a successor has died.
     pub(crate) fn take_back(&self) {
         self.steering.with(|in_force| {

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, statfs};
 use thiserror::Error;
@@ -16,8 +17,10 @@ use thiserror::Error;
 const ROOT: &str = "/sys/fs/bpf/tidegate";
 /// `BPF_FS_MAGIC` of the kernel's `magic.h`.
 const BPF_FS: u64 = 0xcafe_4a11;
-/// Tries when the folder goes away while it is being locked.
+/// Tries when the folder goes away, or is locked, in the moment in which it is opened.
 const TRIES: usize = 10;
+/// Pause between them.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Why maps are not pinned. Steering works without; see `docs/steering.md`.
 #[derive(Debug, Error)]
@@ -79,31 +82,42 @@ impl Pins {
         if kind.f_type as u64 != BPF_FS {
             return Err(PinsError::NoBpfFs);
         }
+        remove_stale(root, instance);
         let folder = root.join(instance);
         for _ in 0..TRIES {
             make_folder(&folder)?;
-            let lock = match File::open(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                opened => opened.map_err(|error| system(&folder, error))?,
-            };
-            let pins = Self {
-                folder: folder.clone(),
-                lock,
+            let Some(pins) = Self::open(&folder)? else {
+                continue;
             };
             pins.must_be_ours()?;
-            match predecessor {
-                Predecessor::None => {
-                    pins.lock(FlockOperation::NonBlockingLockExclusive)?;
-                    pins.remove_contents()?;
-                    pins.lock(FlockOperation::NonBlockingLockShared)?;
-                }
-                Predecessor::Pinned => pins.lock(FlockOperation::NonBlockingLockShared)?,
-            }
-            if pins.is_at_its_path() {
-                return Ok(pins);
+            match pins.take(predecessor) {
+                Ok(()) if pins.is_at_its_path() => return Ok(pins),
+                // Somebody may just be looking whether it is stale.
+                Ok(()) | Err(PinsError::InUse { .. }) => std::thread::sleep(PAUSE),
+                Err(error) => return Err(error),
             }
         }
         Err(PinsError::InUse { path: folder })
+    }
+
+    fn take(&self, predecessor: Predecessor) -> Result<(), PinsError> {
+        if predecessor == Predecessor::None {
+            self.lock(FlockOperation::NonBlockingLockExclusive)?;
+            self.remove_contents()?;
+        }
+        self.lock(FlockOperation::NonBlockingLockShared)
+    }
+
+    /// Opens a folder, which is not locked yet. `None` when it has gone.
+    fn open(folder: &Path) -> Result<Option<Self>, PinsError> {
+        match File::open(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(system(folder, error)),
+            Ok(lock) => Ok(Some(Self {
+                folder: folder.to_owned(),
+                lock,
+            })),
+        }
     }
 
     /// Where the maps of an address are.
@@ -164,6 +178,18 @@ impl Pins {
 
     fn remove_contents(&self) -> Result<(), PinsError> {
         remove_contents(&self.folder).map_err(|error| system(&self.folder, error))
+    }
+}
+
+/// Removes what processes of other instances have left behind that died.
+fn remove_stale(root: &Path, instance: &str) {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name() != instance) {
+        if let Ok(Some(pins)) = Pins::open(&entry.path())
+            && pins.must_be_ours().is_ok()
+        {
+            pins.release();
+        }
     }
 }
 

@@ -44,6 +44,9 @@ enum Message {
     },
     /// The newcomer, owner by now, will not give the ports back: the old process may close its sockets.
     Released,
+    /// Something that only later versions know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What an owner tells about itself.
@@ -87,3 +90,6 @@ impl Ownership {
 fn name(instance: &str) -> String {
     format!("tidegate/{instance}")
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ pub(crate) enum Found {
     Someone(Predecessor),
     /// A process that does not answer. It cannot be told to retire.
     Silent,
+    /// A process of this other user, which cannot share ports with us.
+    Foreign(u32),
 }
 
 /// The process to take over from.
@@ -42,7 +44,7 @@ pub(crate) struct Predecessor {
 /// Takes the instance's name, or finds the process that has it. Waits while that one is busy with another newcomer.
 ///
 /// # Errors
-/// The name is another user's; or the system has no Unix sockets for us.
+/// The system has no Unix sockets for us.
 pub(crate) async fn find(instance: &str) -> anyhow::Result<Found> {
     let mut told = false;
     loop {
@@ -57,6 +59,7 @@ pub(crate) async fn find(instance: &str) -> anyhow::Result<Found> {
         match ask(instance).await? {
             Answer::Welcome(predecessor) => return Ok(Found::Someone(predecessor)),
             Answer::Silence => return Ok(Found::Silent),
+            Answer::Foreign(user) => return Ok(Found::Foreign(user)),
             Answer::Gone => {}
             Answer::Busy if !told => {
                 told = true;
@@ -76,6 +79,7 @@ enum Answer {
     /// It ended meanwhile.
     Gone,
     Silence,
+    Foreign(u32),
 }
 
 async fn ask(instance: &str) -> anyhow::Result<Answer> {
@@ -85,10 +89,7 @@ async fn ask(instance: &str) -> anyhow::Result<Answer> {
     let mut channel = Channel::new(stream);
     let user = channel.user().context("hand-over")?;
     if user != rustix::process::geteuid().as_raw() {
-        bail!(
-            "instance {instance} is run by user {user}, and ports can only be taken over from a process of the same user: \
-             start this one as that user, stop the other one first, or give this one another name with --instance"
-        );
+        return Ok(Answer::Foreign(user));
     }
     let hello = Message::Hello {
         protocol: PROTOCOL,

@@ -1,5 +1,6 @@
 //! Instances as child processes, and manifests for them.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -54,6 +55,8 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) struct Instance {
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Of the instance.
+    name: Option<OsString>,
     pub(crate) http: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
@@ -81,6 +84,9 @@ impl Instance {
         if !is_named(&command) {
             command.env(INSTANCE, InstanceName::unique("test").as_str());
         }
+        let mut variables = command.get_envs();
+        let name = variables.find_map(|(name, value)| (name == INSTANCE).then_some(value)?);
+        let name = name.map(OsString::from);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -99,6 +105,7 @@ impl Instance {
         Self {
             child,
             log,
+            name,
             http: ([127, 0, 0, 1], http).into(),
             admin: ([127, 0, 0, 1], admin).into(),
         }
@@ -155,6 +162,10 @@ impl Drop for Instance {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+        if let Some(name) = &self.name {
+            // Maps that it had no time to unpin.
+            _ = std::fs::remove_dir_all(Path::new("/sys/fs/bpf/tidegate").join(name));
+        }
     }
 }
 
