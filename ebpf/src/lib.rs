@@ -5,6 +5,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod guard;
 pub mod steering;
 
 /// The version of the maps' layout, a part of the path that they are pinned at: processes that know different ones do not

@@ -2,6 +2,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod guarding;
+#[cfg(target_arch = "bpf")]
 mod steer;
 
 /// Required of every program without the standard library; the build refuses an object that can come here.

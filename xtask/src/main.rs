@@ -1,9 +1,10 @@
-//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `kernels`, `bench`, `tidy`.
+//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `kernels`, `bench`, `ebpf`, `tidy`.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod build;
 mod conformance;
+mod ebpf;
 mod fuzz;
 mod kernels;
 mod metadata;
@@ -41,6 +42,8 @@ enum Task {
     Kernels(kernels::Args),
     /// Compare Tidegate with other proxies, or measure one part of it
     Bench(bench::Args),
+    /// Build the object with the programs that run in the kernel, or check the committed one
+    Ebpf(ebpf::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Conformance => conformance::run(),
         Task::Kernels(args) => kernels::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Ebpf(args) => ebpf::run(&args),
     };
     match outcome {
         Ok(Verdict::Pass) => ExitCode::SUCCESS,

@@ -21,6 +21,9 @@ pub(crate) struct Metadata {
 pub(crate) struct Package {
     id: String,
     pub(crate) name: String,
+    /// Where it comes from; crates of the workspace come from nowhere.
+    source: Option<String>,
+    pub(crate) manifest_path: PathBuf,
     pub(crate) targets: Vec<Target>,
     pub(crate) dependencies: Vec<Dependency>,
 }
@@ -96,6 +99,13 @@ impl Metadata {
         seen.into_iter()
             .filter_map(|id| names.get(id).copied())
             .collect()
+    }
+}
+
+impl Package {
+    /// Whether its source is in the workspace.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.source.is_none()
     }
 }
 

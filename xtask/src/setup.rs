@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::ebpf::linker;
 use crate::process::{self, exists};
 use crate::terminal::say;
 
@@ -39,6 +40,12 @@ pub(crate) enum Need {
     Clippy,
     /// cargo-deny.
     CargoDeny,
+    /// The source of the library of [`Need::DebianRustc`].
+    RustWebSrc,
+    /// LLVM's libraries and tools, of the release that [`Need::DebianRustc`] has.
+    Llvm22,
+    /// The linker of programs for the kernel.
+    BpfLinker,
     /// A C compiler for arm64.
     CrossCompiler,
     /// The C library for arm64, static.
@@ -73,6 +80,9 @@ impl Need {
             Self::CargoDeny => {
                 process::output(process::cargo().args(["deny", "--version"])).is_ok()
             }
+            Self::RustWebSrc => debian_version("rust-web-src").is_some(),
+            Self::Llvm22 => debian_version("llvm-22-dev").is_some(),
+            Self::BpfLinker => linker::is_there(),
             Self::CrossCompiler => exists("aarch64-linux-gnu-gcc"),
             Self::CrossLibc => Path::new("/usr/aarch64-linux-gnu/lib/libc.a").is_file(),
             Self::DebianRustc => debian_version("rustc-web").is_some(),
@@ -95,6 +105,9 @@ impl Need {
             Self::Rustfmt => Source::Component("rustfmt"),
             Self::Clippy => Source::Component("clippy"),
             Self::CargoDeny => Source::Crate("cargo-deny", CARGO_DENY),
+            Self::RustWebSrc => Source::Apt("rust-web-src"),
+            Self::Llvm22 => Source::Apt("llvm-22-dev"),
+            Self::BpfLinker => Source::Own(linker::install),
             Self::CrossCompiler => Source::Apt("gcc-aarch64-linux-gnu"),
             Self::CrossLibc => Source::Apt("libc6-dev-arm64-cross"),
             Self::DebianRustc => Source::Apt("rustc-web"),
@@ -114,6 +127,8 @@ enum Source {
     Component(&'static str),
     /// A crate and its version, built here.
     Crate(&'static str, &'static str),
+    /// Something that its own module installs.
+    Own(fn() -> Result<()>),
 }
 
 /// Installs whatever of the needs is missing.
@@ -130,15 +145,21 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         say("everything that is needed is there");
         return Ok(());
     }
-    let mut packages = Vec::new();
-    for need in &missing {
-        match need.source() {
-            Source::Apt(package) => packages.push(package),
+    let sources: Vec<Source> = missing.iter().map(|need| need.source()).collect();
+    let packages = sources.iter().filter_map(|source| match source {
+        Source::Apt(package) => Some(*package),
+        _ => None,
+    });
+    // Packages first: what is built here needs some of them.
+    apt(&packages.collect::<Vec<_>>())?;
+    for source in sources {
+        match source {
+            Source::Apt(_) => {}
             Source::Component(name) => component(name)?,
             Source::Crate(name, version) => krate(name, version)?,
+            Source::Own(install) => install()?,
         }
     }
-    apt(&packages)?;
     match missing.into_iter().find(|need| !need.is_met()) {
         Some(need) => bail!("{need:?} is still missing after its installation; install it by hand"),
         None => Ok(()),

@@ -27,6 +27,8 @@ use clap::Parser;
 
 use cli::{Cli, Command};
 
+pub use ebpf::{Guard, GuardError};
+
 /// Exit code for a wrong command line or settings file, as clap uses it.
 const EXIT_USAGE: u8 = 2;
 

@@ -12,7 +12,7 @@ use clap::ValueEnum;
 use crate::setup::{self, Need};
 use crate::table::{Align, Table};
 use crate::terminal::say;
-use crate::{Verdict, kernels};
+use crate::{Verdict, ebpf, kernels};
 use figures::{Figure, Tally};
 use steps::Step;
 
@@ -43,6 +43,8 @@ enum Group {
     Fuzz,
     /// HTTP/2 as h2spec has it
     Conformance,
+    /// The committed object with the programs that run in the kernel, compared with what the source builds
+    Ebpf,
     /// The program on other kernels and on ARM, in software emulation: some minutes more, so only when it is asked for
     Kernels,
 }
@@ -66,6 +68,7 @@ impl Group {
             Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
             Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
             Self::Conformance => &[Need::Compiler, Need::Cmake, Need::Go],
+            Self::Ebpf => ebpf::NEEDS,
             Self::Kernels => kernels::NEEDS,
         }
     }

@@ -7,7 +7,7 @@ use crate::bench::slow;
 use crate::metadata::{Metadata, Target};
 use crate::process::{self, Shown};
 use crate::terminal::say;
-use crate::{Verdict, build, conformance, fuzz, kernels, tidy};
+use crate::{Verdict, build, conformance, ebpf, fuzz, kernels, tidy};
 
 /// One check.
 #[derive(Debug)]
@@ -65,6 +65,11 @@ impl Step {
             name: "docs",
             group: Group::Lint,
             run: docs,
+        },
+        Self {
+            name: "ebpf",
+            group: Group::Ebpf,
+            run: ebpf,
         },
         Self {
             name: "units",
@@ -164,6 +169,10 @@ fn docs() -> Result<Outcome> {
         "--locked",
     ]);
     Ok(process::show(&mut command)?.into())
+}
+
+fn ebpf() -> Result<Outcome> {
+    Ok(Outcome::of(ebpf::check()? == Verdict::Pass))
 }
 
 fn units() -> Result<Outcome> {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::Verdict;
+use crate::ebpf;
 use crate::terminal::say;
 
 /// Something to put right.
@@ -52,6 +53,7 @@ pub(crate) fn sources() -> Result<Vec<Finding>> {
     let mut findings = boundaries::check()?;
     findings.extend(files.iter().flat_map(text::check));
     findings.extend(links::check(&files));
+    findings.extend(ebpf::wrong_checksum().map(|wrong| Finding::new(ebpf::checksum_path(), wrong)));
     Ok(findings)
 }
 

@@ -5,6 +5,7 @@
 //! over once everything is ready. Whatever starts an instance — `tidegate serve`, the demo, a test — starts it here.
 
 mod control;
+mod guarding;
 mod ports;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use crate::metrics::{ControlMetrics, SteeringMetrics};
 use crate::readiness::{Guard, Readiness};
 use crate::settings::{Settings, SteeringMode};
 use control::{ControlInputs, ControlPlane, Publication};
+use guarding::Guarding;
 pub(crate) use ports::SharedSteering;
 use ports::{Plan, Ports};
 
@@ -95,6 +97,7 @@ pub struct Running {
     readiness: Readiness,
     serving: Serving,
     ports: Ports,
+    guarding: Guarding,
     phase: watch::Sender<Phase>,
     /// Until the ports are this process's.
     entry: Option<Entry>,
@@ -165,6 +168,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     ports.set_listeners(listeners);
     drop(workers_started);
 
+    let guarding = Guarding::new(settings.guard, settings.drain);
     let phase = watch::Sender::new(Phase::Preparing);
     let (in_force, serving) = watch::channel(None);
     let mut registry = Registry::with_prefix("tidegate");
@@ -174,6 +178,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         ports.steering(),
         phase.subscribe(),
     )));
+    registry.register_collector(Box::new(guarding.metrics()));
     let pages = admin::Pages::new(readiness.clone(), serving.clone(), registry);
     let control = ControlPlane::start(ControlInputs {
         manifests: settings.manifests,
@@ -193,6 +198,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         readiness,
         serving,
         ports,
+        guarding,
         phase,
         entry: None,
         owner: None,
@@ -350,6 +356,8 @@ impl Running {
             info!(generation = self.ports.generation(), "hand-over: in force");
             self.predecessor = Some(predecessor);
         }
+        // Last: it takes a moment, and requests do not wait for it.
+        self.guarding.begin(self.ports.pins());
         Ok(())
     }
 
@@ -372,6 +380,7 @@ impl Running {
         self.leaving = Some(self.readiness.guard("retired"));
         self.phase.send_replace(Phase::Retired);
         self.release_predecessor().await;
+        self.guarding.leave();
         if let Some(admin) = &mut self.admin {
             admin.close();
         }
@@ -382,6 +391,7 @@ impl Running {
     pub(crate) fn take_back(&mut self) -> anyhow::Result<()> {
         self.ports.take_back();
         self.dataplane.resume();
+        self.guarding.begin(self.ports.pins());
         self.leaving = None;
         self.phase.send_replace(Phase::Serving);
         match &mut self.admin {
@@ -415,6 +425,7 @@ impl Running {
         self.release_predecessor().await;
         // The name is free for a process that starts now, unless a successor has it.
         self.owner = None;
+        self.guarding.end();
         self.ports.close();
         self.dataplane.drain(deadline).await
     }

@@ -1,6 +1,7 @@
 //! The ports of an instance: its listening sockets, and who steers connections to them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::anyhow;
@@ -129,6 +130,11 @@ impl Ports {
     /// Counts the processes of the instance that took over from each other.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The folder for what is pinned.
+    pub(crate) fn pins(&self) -> Option<&Path> {
+        self.pins.as_ref().map(Pins::folder)
     }
 
     /// Whether a successor finds the maps where they are pinned.

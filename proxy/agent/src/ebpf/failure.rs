@@ -60,7 +60,7 @@ impl Failure {
         false
     }
 
-    fn system_error(&self) -> Option<i32> {
+    pub(super) fn system_error(&self) -> Option<i32> {
         let mut error: Option<&(dyn Error + 'static)> = Some(self.cause.as_ref());
         while let Some(this) = error {
             if let Some(system) = this.downcast_ref::<io::Error>() {

@@ -4,6 +4,7 @@ use aya::Ebpf;
 
 use super::OBJECT;
 use super::failure::Failure;
+use super::guard;
 use super::steering::load_program;
 
 /// One program and whether it can be loaded.
@@ -21,7 +22,11 @@ pub(crate) fn probe() -> Vec<Probed> {
         program,
         outcome: try_steering(program).map_err(|failure| failure.to_string()),
     });
-    Vec::from(steering)
+    let guard = Probed {
+        program: "guard",
+        outcome: guard::probe().map_err(|failure| failure.to_string()),
+    };
+    steering.into_iter().chain([guard]).collect()
 }
 
 fn try_steering(program: &'static str) -> Result<(), Failure> {

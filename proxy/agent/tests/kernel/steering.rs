@@ -76,7 +76,11 @@ fn vm_steering_least_loaded_spreads_held_connections() {
             metrics.steering(),
             ("least-loaded".to_owned(), "asked".to_owned())
         );
-        assert!(process.has_logged("mode=\"least-loaded\""), "{}", process.log());
+        assert!(
+            process.has_logged("mode=\"least-loaded\""),
+            "{}",
+            process.log()
+        );
         assert!(
             !pins(crate::support::site::PINS.as_ref()).is_empty(),
             "no map is pinned"

@@ -1,0 +1,13 @@
+//! The guard in the kernel: single frames, and network namespaces with veth pairs in which real connections are made.
+//!
+//! Needs root, BPF and iproute2; a test that lacks them fails and says what is missing. Every test has network namespaces of
+//! its own, which are those of its threads and end with them.
+
+mod client;
+mod flood;
+mod frame;
+mod frames;
+mod hand_over;
+mod namespace;
+mod network;
+mod settings;
