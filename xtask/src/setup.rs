@@ -26,6 +26,8 @@ pub(crate) enum Need {
     Curl,
     /// openssl, which makes the benchmark's certificate.
     Openssl,
+    /// ip, which makes network namespaces for tests.
+    Ip,
     /// Go, which builds h2spec.
     Go,
     /// Load over HTTP/1.1.
@@ -69,6 +71,7 @@ impl Need {
             Self::Curl => process::output(Command::new("curl").arg("--version"))
                 .is_ok_and(|text| text.contains("HTTP2")),
             Self::Openssl => exists("openssl"),
+            Self::Ip => exists("ip"),
             Self::Go => exists("go"),
             Self::Wrk => exists("wrk"),
             Self::H2load => exists("h2load"),
@@ -98,6 +101,7 @@ impl Need {
             Self::Cmake => Source::Apt("cmake"),
             Self::Curl => Source::Apt("curl"),
             Self::Openssl => Source::Apt("openssl"),
+            Self::Ip => Source::Apt("iproute2"),
             Self::Go => Source::Apt("golang-go"),
             Self::Wrk => Source::Apt("wrk"),
             Self::H2load => Source::Apt("nghttp2-client"),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use tidegate_dataplane::Queued;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -20,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long a process stays in reserve whose half-open connections the kernel cannot move: as long as a client may be silent
 /// before it is accepted, and some more.
 const SETTLE: Duration = Duration::from_millis(1500);
+
+/// Time between the close of the listening sockets and the end at the deadline, for what was accepted last.
+const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// Serves until a signal ends it, or another process takes over.
 pub(crate) fn run(flags: ServeFlags) -> Result<ExitCode, Failure> {
@@ -103,6 +107,8 @@ enum Signalled {
 struct End {
     /// Time for what is still open.
     left: Duration,
+    /// What becomes of connections that wait at the listening sockets.
+    queued: Queued,
     /// Whether the process stays until a signal.
     waits: bool,
 }
@@ -211,10 +217,10 @@ impl Life {
                 self.state = State::Retired { until, signalled };
                 if !steered {
                     // The kernel would go on to give connections to these sockets.
-                    return Ok(Some(self.replaced()));
+                    return Ok(Some(self.replaced(Queued::Served)));
                 }
             }
-            Standing::Released => return Ok(Some(self.replaced())),
+            Standing::Released => return Ok(Some(self.replaced(queued_of(running)))),
         }
         Ok(None)
     }
@@ -223,7 +229,7 @@ impl Life {
         let now = Instant::now();
         match self.state {
             State::Stopping { until } if now >= until => Some(End::within(self.drain)),
-            State::Retired { until, .. } if now >= until => Some(self.replaced()),
+            State::Retired { until, .. } if now >= until => Some(self.replaced(queued_of(running))),
             State::Retired { until, signalled } if running.open_connections() == 0 => {
                 let retired_for = self.drain.saturating_sub(until.duration_since(now));
                 if !running.migrates() && retired_for < SETTLE {
@@ -234,14 +240,14 @@ impl Life {
                     self.state = State::Reserve;
                     return None;
                 }
-                Some(self.replaced())
+                Some(self.replaced(queued_of(running)))
             }
             _ => None,
         }
     }
 
     /// The end of a process that another one has replaced.
-    fn replaced(&self) -> End {
+    fn replaced(&self, queued: Queued) -> End {
         let (left, signalled) = match self.state {
             State::Retired { until, signalled } => {
                 (until.saturating_duration_since(Instant::now()), signalled)
@@ -249,7 +255,8 @@ impl Life {
             _ => (Duration::ZERO, Signalled::No),
         };
         End {
-            left,
+            left: left.max(LAST_MOMENT),
+            queued,
             waits: self.after == AfterHandOver::Wait && signalled == Signalled::No,
         }
     }
@@ -257,14 +264,30 @@ impl Life {
 
 impl End {
     fn within(left: Duration) -> Self {
-        Self { left, waits: false }
+        Self {
+            left,
+            queued: Queued::Served,
+            waits: false,
+        }
+    }
+}
+
+/// A successor gets them whole, where here they might be cut at the deadline.
+fn queued_of(running: &Running) -> Queued {
+    match running.migrates() {
+        true => Queued::Left,
+        false => Queued::Served,
     }
 }
 
 /// Drains, and stays after that if it is to.
 async fn finish(running: Running, end: End, signals: &mut Signals) -> ExitCode {
-    let End { left, mut waits } = end;
-    let mut draining = std::pin::pin!(drain(running, left));
+    let End {
+        left,
+        queued,
+        mut waits,
+    } = end;
+    let mut draining = std::pin::pin!(drain(running, left, queued));
     loop {
         tokio::select! {
             () = &mut draining => break,
@@ -281,8 +304,8 @@ async fn finish(running: Running, end: End, signals: &mut Signals) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn drain(running: Running, deadline: Duration) {
-    let report = running.drain(deadline).await;
+async fn drain(running: Running, deadline: Duration, queued: Queued) {
+    let report = running.end(deadline, queued).await;
     match report.cut {
         0 => info!(finished = report.finished, "drained; nothing was cut"),
         cut => warn!(

@@ -46,7 +46,7 @@ pub use listen::{
 pub use load::WorkerLoad;
 pub use publish::Publisher;
 pub use tls::TlsError;
-pub use worker::DrainReport;
+pub use worker::{DrainReport, Queued};
 
 use access_log::LogWriter;
 use listen::Listener;
@@ -243,11 +243,11 @@ impl Dataplane {
         self.orders.send_replace(Order::Serve);
     }
 
-    /// Accepts what is in the listen queues, closes the sockets, finishes requests in flight (`Connection: close`,
+    /// Closes the listening sockets, with what is in their queues accepted first or left, finishes requests in flight (`Connection: close`,
     /// GOAWAY), and cuts what is left at the deadline. An idle connection is kept for a request that is on its way: for
     /// five seconds, or half of the time until the deadline if that is shorter.
-    pub async fn drain(self, deadline: Duration) -> DrainReport {
-        self.orders.send_replace(Order::Drain(deadline));
+    pub async fn drain(self, deadline: Duration, queued: Queued) -> DrainReport {
+        self.orders.send_replace(Order::Drain(deadline, queued));
         let mut total = DrainReport::default();
         for report in self.drained {
             let report = report.await.unwrap_or_default();

@@ -58,12 +58,17 @@ pub(super) fn is_ready(admin: SocketAddr) -> bool {
     asked.is_ok_and(|answer| answer.status == 200)
 }
 
-/// A counter or gauge without labels from Tidegate's metrics.
-pub(super) fn metric(admin: SocketAddr, name: &str) -> Result<u64> {
+/// Tidegate's metrics, as text.
+pub(super) fn metrics(admin: SocketAddr) -> Result<String> {
     let mut client = plain(connect(admin, Ipv4Addr::LOCALHOST)?);
     let answer = client.get("localhost", "/metrics")?;
     ensure!(answer.status == 200, "/metrics is {}", answer.status);
-    let text = String::from_utf8_lossy(client.body());
+    Ok(String::from_utf8_lossy(client.body()).into_owned())
+}
+
+/// A counter or gauge without labels from Tidegate's metrics.
+pub(super) fn metric(admin: SocketAddr, name: &str) -> Result<u64> {
+    let text = metrics(admin)?;
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     let (_, value) = lines
         .find(|(metric, _)| *metric == name)
@@ -71,10 +76,12 @@ pub(super) fn metric(admin: SocketAddr, name: &str) -> Result<u64> {
     Ok(value.parse::<u64>()?)
 }
 
-/// What TLS clients of the servers with this certificate share. Every handshake is a full one.
-pub(super) fn tls_settings(certificate: &[u8]) -> Result<Arc<ClientConfig>> {
+/// What TLS clients of the servers with these certificates share. Every handshake is a full one.
+pub(super) fn tls_settings(certificates: &[u8]) -> Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(certificate)?)?;
+    for certificate in CertificateDer::pem_slice_iter(certificates) {
+        roots.add(certificate?)?;
+    }
     let mut settings = ClientConfig::builder()
         .with_root_certificates(roots)
         .with_no_client_auth();
@@ -87,7 +94,16 @@ pub(super) fn tls(
     stream: TcpStream,
     settings: Arc<ClientConfig>,
 ) -> Result<Client<StreamOwned<ClientConnection, TcpStream>>> {
-    let name = ServerName::try_from("localhost").context("localhost is a name")?;
+    tls_for("localhost", stream, settings)
+}
+
+/// The same for another host.
+pub(super) fn tls_for(
+    host: &'static str,
+    stream: TcpStream,
+    settings: Arc<ClientConfig>,
+) -> Result<Client<StreamOwned<ClientConnection, TcpStream>>> {
+    let name = ServerName::try_from(host).with_context(|| format!("{host} is no name"))?;
     let connection = ClientConnection::new(settings, name)?;
     Ok(Client::new(StreamOwned::new(connection, stream)))
 }
@@ -157,12 +173,14 @@ impl<S: Read + Write> Client<S> {
     }
 }
 
-fn head_length(bytes: &[u8]) -> Option<usize> {
+/// How long the head is, once it is there to its end.
+pub(super) fn head_length(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     Some(end + 4)
 }
 
-fn understand(head: &[u8]) -> Option<Answer> {
+/// What the head of an answer says; `None` for one without a length.
+pub(super) fn understand(head: &[u8]) -> Option<Answer> {
     let text = std::str::from_utf8(head).ok()?;
     let mut lines = text.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;

@@ -7,10 +7,12 @@ mod backend;
 mod client;
 pub(crate) mod document;
 mod files;
+mod hand_over;
 mod idle;
 mod limit;
 mod load;
 pub(crate) mod machine;
+mod open_loop;
 mod parts;
 mod peers;
 mod report;
@@ -18,6 +20,8 @@ mod running;
 mod scale;
 mod scenario;
 pub(crate) mod slow;
+mod steering;
+mod testbed;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,14 +63,9 @@ pub(crate) struct Args {
     #[arg(long = "peer", value_name = "NAME", value_delimiter = ',')]
     peers: Vec<Peer>,
 
-    /// The page that takes the tables
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "docs/benchmarks.md",
-        global = true
-    )]
-    output: PathBuf,
+    /// The page that takes the tables [default: docs/benchmarks.md, of steering and hand-over docs/benchmarks-steering.md]
+    #[arg(long, value_name = "FILE", global = true)]
+    output: Option<PathBuf>,
 
     /// Measure this program instead of building Tidegate
     #[arg(long, value_name = "FILE", global = true)]
@@ -85,6 +84,10 @@ enum Measure {
     Scale,
     /// Slow and stalled peers beside good clients, whose requests must all succeed
     Slow,
+    /// How evenly connections are spread over workers, and latency beside a busy worker, with each mode of steering
+    Steering(steering::Args),
+    /// Hand-overs in a row under load, beside plain restarts
+    HandOver(hand_over::Args),
 }
 
 /// The figures of one proxy in one scenario and round.
@@ -101,7 +104,11 @@ struct Sample {
 type Samples = BTreeMap<(Scenario, Peer), Vec<Sample>>;
 
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
-    let page = crate::root().join(&args.output);
+    let usual = match args.part {
+        Some(Measure::Steering(_) | Measure::HandOver(_)) => "docs/benchmarks-steering.md",
+        _ => "docs/benchmarks.md",
+    };
+    let page = crate::root().join(args.output.as_deref().unwrap_or(Path::new(usual)));
     let tidegate = args.tidegate.as_deref();
     match args.part {
         Some(Measure::Lookup) => Part::LOOKUP.measure(&page),
@@ -109,6 +116,8 @@ pub(crate) fn run(args: &Args) -> Result<Verdict> {
         Some(Measure::Idle) => idle::run(&page, tidegate),
         Some(Measure::Scale) => scale::run(&page, tidegate),
         Some(Measure::Slow) => slow::run(&page, tidegate),
+        Some(Measure::Steering(args)) => steering::run(args, &page, tidegate),
+        Some(Measure::HandOver(args)) => hand_over::run(args, &page, tidegate),
         None => compare(args, &page),
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ const POLL: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(super) struct Running {
     child: Child,
+    /// Whether it was seen to end, so that its number may be another's by now.
+    is_over: bool,
 }
 
 impl Running {
@@ -58,7 +60,10 @@ impl Running {
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        let mut running = Self { child };
+        let mut running = Self {
+            child,
+            is_over: false,
+        };
         running.wait_until(longest, ready).with_context(|| {
             let said = fs::read_to_string(&log).unwrap_or_default();
             format!("{name} does not serve; it said: {}", said.trim())
@@ -78,6 +83,21 @@ impl Running {
             sleep(POLL);
         }
         Ok(())
+    }
+
+    /// Waits until it has ended by itself, and nothing is left to be ended.
+    pub(super) fn wait_for_end(mut self, longest: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + longest;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                self.is_over = true;
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("it did not end within {} s", longest.as_secs());
+            }
+            sleep(POLL);
+        }
     }
 
     /// User and system time of all its processes so far, in seconds.
@@ -136,6 +156,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         self.signal("TERM");
         let deadline = Instant::now() + Duration::from_secs(5);
         while Instant::now() < deadline {

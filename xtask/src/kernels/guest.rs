@@ -11,12 +11,12 @@ pub(super) struct Guest {
 }
 
 impl Guest {
-    /// The long-term kernels that Debian bookworm has, the slower machines first.
+    /// The long-term kernels that Debian bookworm has.
     pub(super) const ALL: [Self; 4] = [
-        Self::of("6.1", Architecture::Arm64),
-        Self::of("6.12", Architecture::Arm64),
         Self::of("6.1", Architecture::Amd64),
         Self::of("6.12", Architecture::Amd64),
+        Self::of("6.1", Architecture::Arm64),
+        Self::of("6.12", Architecture::Arm64),
     ];
 
     const fn of(series: &'static str, architecture: Architecture) -> Self {

@@ -2,7 +2,7 @@
 # The first process of a guest: checks the program and turns the machine off. Lines that start with `guest:` are read by
 # the host.
 /bin/busybox --install -s /bin
-export PATH=/bin HOME=/ TMPDIR=/tmp NO_COLOR=1 RUST_BACKTRACE=1 TIDEGATE_PROGRAM=/bin/tidegate
+export PATH=/bin HOME=/ TMPDIR=/tmp NO_COLOR=1 TIDEGATE_PROGRAM=/bin/tidegate
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -18,5 +18,5 @@ echo "guest: doctor $?"
 kernel-tests vm_ --test-threads=1 --show-output
 status=$?
 echo "guest: tests $status"
-[ "$status" = 0 ] || dmesg | tail -n 40
+[ "$status" = 0 ] || dmesg | sed '1,/Run \/init as/d'
 poweroff -f

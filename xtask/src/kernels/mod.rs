@@ -15,10 +15,8 @@ mod report;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::Verdict;
@@ -35,8 +33,6 @@ use report::Row;
 
 /// The page with the table.
 const PAGE: &str = "docs/kernels.md";
-/// Guests that run at the same time.
-const AT_ONCE: usize = 2;
 /// What the machine needs beside a Rust toolchain for every architecture.
 pub(crate) const NEEDS: &[Need] = &[
     Need::Compiler,
@@ -141,11 +137,13 @@ fn check_on(guests: &[Guest], packages: &Packages) -> Result<Report> {
         kernels.len(),
         consoles.display()
     ));
-    let mut rows = in_turn(&kernels, |(guest, kernel)| {
-        let image = images.get(&guest.architecture).context("no file system")?;
+    // One after another, as each has as many CPUs as it can use, and its tests are about load.
+    let rows = kernels.iter().map(|(guest, kernel)| {
+        let image = images.get(&guest.architecture);
+        let image = image.context("the guest's architecture has no file system")?;
         boot(*guest, kernel, image, &consoles)
-    })?;
-    rows.sort_by_key(|row| Guest::ALL.iter().position(|guest| *guest == row.guest));
+    });
+    let rows = rows.collect::<Result<_>>()?;
     Ok(Report { rows })
 }
 
@@ -180,28 +178,4 @@ fn boot(guest: Guest, kernel: &Path, image: &Path, consoles: &Path) -> Result<Ro
     };
     say(row.line());
     Ok(row)
-}
-
-/// Does all the work, a few pieces at a time.
-fn in_turn<T: Sync, R: Send>(
-    pieces: &[T],
-    work: impl Fn(&T) -> Result<R> + Sync,
-) -> Result<Vec<R>> {
-    let waiting = Mutex::new(pieces.iter());
-    let next = || waiting.lock().ok()?.next();
-    let worker = || {
-        let mut done = Vec::new();
-        while let Some(piece) = next() {
-            done.push(work(piece));
-        }
-        done
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(worker)).collect();
-        let done = workers.into_iter().map(|worker| {
-            let done = worker.join();
-            done.unwrap_or_else(|_| vec![Err(anyhow!("a guest's thread panicked"))])
-        });
-        done.flatten().collect()
-    })
 }

@@ -19,7 +19,7 @@ use steps::Step;
 /// Arguments of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Groups to run; when none is named, all but kernels
+    /// Groups to run; when none is named, all but ebpf and kernels
     #[arg(value_name = "GROUP")]
     groups: Vec<Group>,
 
@@ -52,7 +52,7 @@ enum Group {
 impl Group {
     /// Whether a plain run leaves it out, because it needs another toolchain or other machines.
     fn is_left_out(self) -> bool {
-        self == Self::Kernels
+        matches!(self, Self::Ebpf | Self::Kernels)
     }
 
     fn needs(self) -> &'static [Need] {
@@ -65,7 +65,13 @@ impl Group {
                 Need::CargoDeny,
             ],
             Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
-            Self::Sockets => &[Need::Compiler, Need::Cmake, Need::Curl, Need::Openssl],
+            Self::Sockets => &[
+                Need::Compiler,
+                Need::Cmake,
+                Need::Curl,
+                Need::Openssl,
+                Need::Ip,
+            ],
             Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
             Self::Conformance => &[Need::Compiler, Need::Cmake, Need::Go],
             Self::Ebpf => ebpf::NEEDS,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tidegate_controller::Translation;
-use tidegate_dataplane::{BoundAddress, Dataplane, DrainReport, ListenerProtocol};
+use tidegate_dataplane::{BoundAddress, Dataplane, DrainReport, ListenerProtocol, Queued};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -419,7 +419,12 @@ impl Running {
 
     /// Ends the instance: not ready at once, no new connections, then up to the deadline for those that are open. The
     /// admin pages answer to the end, and manifests are followed to the end.
-    pub async fn drain(mut self, deadline: Duration) -> DrainReport {
+    pub async fn drain(self, deadline: Duration) -> DrainReport {
+        self.end(deadline, Queued::Served).await
+    }
+
+    /// The same, with connections that wait at the listening sockets served or left to a successor.
+    pub(crate) async fn end(mut self, deadline: Duration, queued: Queued) -> DrainReport {
         let _draining = self.readiness.guard("draining");
         self.phase.send_replace(Phase::Draining);
         self.release_predecessor().await;
@@ -427,6 +432,6 @@ impl Running {
         self.owner = None;
         self.guarding.end();
         self.ports.close();
-        self.dataplane.drain(deadline).await
+        self.dataplane.drain(deadline, queued).await
     }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::hand_over::light;
+use crate::support::client::Kind;
 use crate::support::load::Load;
 use crate::support::metrics::Metrics;
 use crate::support::process::{Process, command, program};
@@ -91,11 +92,7 @@ fn without_capabilities_the_kernel_chooses() {
             first.log()
         );
         for said in ["mode=\"kernel\"", "no-capability", "BPF"] {
-            assert!(
-                first.has_logged(said),
-                "{said} is not in the {}",
-                first.log()
-            );
+            first.logs(said).await;
         }
         Site::plain(80).once().await.unwrap();
         site.secure(443).once().await.unwrap();
@@ -106,7 +103,7 @@ fn without_capabilities_the_kernel_chooses() {
         first.ended_well().await;
         let report = load.end().await;
         report.print("hand-over without capabilities");
-        assert_eq!(report.failed(crate::support::client::Kind::Refused), 0);
+        assert_eq!(report.failed(Kind::Refused), 0);
         end(second).await;
     });
 }
@@ -117,7 +114,7 @@ async fn serves_without_pins() {
     let mut first = start(&site, ALL, &[]).await;
     let asked = ("least-loaded".to_owned(), "asked".to_owned());
     assert_eq!(Metrics::read().await.steering(), asked, "{}", first.log());
-    assert!(first.has_logged("/sys/fs/bpf"), "{}", first.log());
+    first.logs("/sys/fs/bpf").await;
 
     let load = Load::start(light(&site));
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -152,8 +149,8 @@ fn a_guard_without_its_capability_says_so_and_the_rest_serves_on() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
         let settings = guard(&site);
-        let first = start(&site, ALL, &["--config", &settings]).await;
-        assert!(first.has_logged("PERFMON"), "{}", first.log());
+        let mut first = start(&site, ALL, &["--config", &settings]).await;
+        first.logs("PERFMON").await;
         assert_eq!(Metrics::read().await.steering().0, "least-loaded");
         Site::plain(80).once().await.unwrap();
         end(first).await;

@@ -1,35 +1,40 @@
 //! Many hand-overs in a row under load, and what dies on the way.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::client::{Failure, Kind};
-use crate::support::load::{Life, Load, Report, Traffic};
-use crate::support::process::Process;
+use crate::support::load::{Load, Traffic, capacity};
+use crate::support::process::{Process, eventually};
+use crate::support::report::Life;
 use crate::support::room::{Sys, in_room};
 use crate::support::site::{Site, assert_no_pins};
 
 const HAND_OVERS: usize = 50;
 const DEATHS: usize = 5;
 const RESTARTS: usize = 10;
-/// New connections a second, as many in plain text as by TLS. Two cores serve them beside the processes that start.
-const RATE: u32 = 500;
+/// New connections a second, at most, as many in plain text as by TLS; and how many of a hundred that the machine bears.
+/// The rest is for the processes that start.
+const MOST: u32 = 1_000;
+const PERCENT: u32 = 30;
+/// Between a client and a server that are some hundred kilometres apart. For so long a connection is half open.
+const ROUND_TRIP: Duration = Duration::from_millis(20);
 const KEPT: usize = 16;
 const WEBSOCKETS: usize = 8;
 /// How long a process that was taken over from may take to end.
-const DRAIN: Duration = Duration::from_secs(3);
-const SETTINGS: [&str; 2] = ["--drain-timeout", "3"];
+const DRAIN: Duration = Duration::from_secs(4);
+const SETTINGS: [&str; 2] = ["--drain-timeout", "4"];
 /// Between two hand-overs.
 const PAUSE: Duration = Duration::from_millis(100);
-/// WebSockets send something so often, and tests and processes notice things so late.
-const NOTICED: Duration = Duration::from_millis(600);
-/// After a process was killed, time until its connections are known to be dead.
-const SETTLING: Duration = Duration::from_millis(50);
 
-fn heavy(site: &Site) -> Traffic {
+/// As much as the machine bears; something must be serving.
+async fn heavy(site: &Site) -> Traffic {
     let http = SocketAddr::from(([127, 0, 0, 1], 80));
+    let targets = [Site::plain(80), site.secure(443)];
+    let rate = (capacity(&targets).await * PERCENT / 100).min(MOST);
     Traffic {
-        new: vec![(Site::plain(80), RATE), (site.secure(443), RATE)],
+        new: targets
+            .map(|target| (target.over(ROUND_TRIP), rate / 2))
+            .into(),
         kept: vec![(Site::plain(80), KEPT)],
         websockets: Some((http, WEBSOCKETS)),
     }
@@ -39,7 +44,6 @@ fn heavy(site: &Site) -> Traffic {
 struct Line {
     current: Process,
     retired: Vec<Process>,
-    flips: Vec<Instant>,
     slowest: Duration,
 }
 
@@ -48,19 +52,18 @@ impl Line {
         Self {
             current: site.start(settings).await,
             retired: Vec::new(),
-            flips: Vec::new(),
             slowest: Duration::ZERO,
         }
     }
 
     async fn hand_over(&mut self, site: &Site, settings: &[&str]) {
         let begun = Instant::now();
-        let name = format!("process {}", self.flips.len() + 2);
+        let name = format!("process {}", self.retired.len() + 2);
         let next = site.take_over(&name, settings).await;
-        self.flips.push(Instant::now());
         self.slowest = self.slowest.max(begun.elapsed());
-        self.retired
-            .push(std::mem::replace(&mut self.current, next));
+        let mut retired = std::mem::replace(&mut self.current, next);
+        retired.logs("hand-over: retired").await;
+        self.retired.push(retired);
         tokio::time::sleep(PAUSE).await;
     }
 
@@ -76,16 +79,24 @@ impl Line {
 }
 
 /// Fails when a WebSocket was cut before the deadline of the process that had it.
-fn assert_lived_until_the_deadline(lives: &[Life], flips: &[Instant]) {
+fn assert_lived_until_the_deadline(lives: &[Life], retired: &[Process]) {
+    let retirements: Vec<f64> = retired
+        .iter()
+        .map(|process| process.logged_at("hand-over: retired"))
+        .collect();
     let cut: Vec<_> = lives.iter().filter(|life| life.cut.is_some()).collect();
     for life in &cut {
-        // The one after which its process drained, or an earlier one if that was noticed late.
-        let flip = flips.iter().find(|flip| **flip > life.opened);
-        let flip = *flip.unwrap_or_else(|| panic!("cut without a hand-over: {life:?}"));
-        let lived = life.ended.saturating_duration_since(flip) + NOTICED;
+        let (begun, ended) = (second_of_day(life.begun), second_of_day(life.ended));
+        // The first process to retire since had it, or a later one.
+        let drained = retirements
+            .iter()
+            .map(|at| (at - begun).rem_euclid(DAY))
+            .filter(|after| *after < DAY / 2.0)
+            .fold(f64::INFINITY, f64::min);
+        let lived = (ended - begun).rem_euclid(DAY) - drained;
         assert!(
-            lived >= DRAIN,
-            "lived for {lived:?} after the hand-over: {life:?}"
+            lived >= DRAIN.as_secs_f64() - 0.1,
+            "cut {lived:.3} s after a process retired: {life:?}, which was begun at {begun:.3}; retired: {retirements:?}"
         );
     }
     println!(
@@ -94,12 +105,19 @@ fn assert_lived_until_the_deadline(lives: &[Life], flips: &[Instant]) {
     );
 }
 
+const DAY: f64 = 86_400.0;
+
+fn second_of_day(time: SystemTime) -> f64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    since.as_secs_f64().rem_euclid(DAY)
+}
+
 #[test]
 fn fifty_hand_overs_under_load_lose_nothing() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
         let mut line = Line::start(&site, &SETTINGS).await;
-        let load = Load::start(heavy(&site));
+        let load = Load::start(heavy(&site).await);
         for _ in 0..HAND_OVERS {
             line.hand_over(&site, &SETTINGS).await;
         }
@@ -110,21 +128,48 @@ fn fifty_hand_overs_under_load_lose_nothing() {
             line.slowest.as_secs_f64() * 1e3
         );
         report.print("hand-overs under load");
-        assert_lived_until_the_deadline(&report.websockets, &line.flips);
+        for (counter, what) in [
+            (
+                "TCPMigrateReqSuccess",
+                "half-open or queued connections moved",
+            ),
+            (
+                "TCPMigrateReqFailure",
+                "half-open or queued connections not moved",
+            ),
+            ("ListenOverflows", "full listen queues"),
+            ("TCPAbortOnData", "closed with data unread"),
+        ] {
+            println!(
+                "figure: hand-overs under load, {what} = {} connections",
+                kernel_count(counter)
+            );
+        }
+        assert_lived_until_the_deadline(&report.websockets, &line.retired);
         report.assert_nothing_failed();
         line.end().await;
     });
+}
+
+/// A count of the kernel's about TCP in this room; 0 where it does not count that.
+fn kernel_count(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let found = pairs.find(|(found, _)| *found == name);
+    found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
 }
 
 #[test]
 fn newcomers_killed_before_the_flip_change_nothing() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
+        let slow = site.slow_manifests();
         let mut line = Line::start(&site, &SETTINGS).await;
-        let load = Load::start(heavy(&site));
+        let load = Load::start(heavy(&site).await);
         for _ in 0..DEATHS {
-            let mut newcomer = site.prepare_slowly(&SETTINGS).await;
-            tokio::time::sleep(PAUSE).await;
+            let mut newcomer = site.prepare(&slow, &SETTINGS).await;
             newcomer.kill();
             assert!(
                 !newcomer.has_logged("hand-over: in force"),
@@ -135,71 +180,10 @@ fn newcomers_killed_before_the_flip_change_nothing() {
         line.hand_over(&site, &SETTINGS).await;
         let report = load.end().await;
         report.print("killed before the flip");
-        assert_lived_until_the_deadline(&report.websockets, &line.flips);
+        assert_lived_until_the_deadline(&report.websockets, &line.retired);
         report.assert_nothing_failed();
         line.end().await;
     });
-}
-
-/// When a process was killed, and how many requests and idle connections it may have had.
-struct Death {
-    at: Instant,
-    open: usize,
-}
-
-impl Death {
-    /// Whether a request may have been the killed process's.
-    fn explains(&self, failure: &Failure) -> bool {
-        failure.started <= self.at + SETTLING && failure.ended >= self.at
-    }
-}
-
-/// Kills the process and takes down what was in flight.
-fn kill(process: &mut Process, load: &Load) -> Death {
-    let before = load.in_flight();
-    let at = Instant::now();
-    process.kill();
-    // Those that began while it was being killed count as well.
-    let begun = (2 * RATE as usize * at.elapsed().as_millis() as usize) / 1_000;
-    Death {
-        at,
-        open: before + begun + KEPT,
-    }
-}
-
-fn assert_only_theirs_failed(report: &Report, deaths: &[Death]) {
-    let failures: Vec<_> = report
-        .new
-        .failures
-        .iter()
-        .chain(&report.kept.failures)
-        .collect();
-    let is_theirs = |failure: &Failure| deaths.iter().any(|death| death.explains(failure));
-    let others: Vec<_> = failures
-        .iter()
-        .filter(|failure| !is_theirs(failure))
-        .collect();
-    assert!(others.is_empty(), "of no killed process: {others:?}");
-    for death in deaths {
-        let theirs = failures
-            .iter()
-            .filter(|failure| death.explains(failure))
-            .count();
-        assert!(
-            theirs <= death.open,
-            "{theirs} failed, {} were open",
-            death.open
-        );
-    }
-    let open: usize = deaths.iter().map(|death| death.open).sum();
-    println!(
-        "figure: killed after the flip, open at the killed processes, at most = {open} requests"
-    );
-    println!(
-        "figure: killed after the flip, requests that died with them = {} requests",
-        failures.len()
-    );
-    assert_eq!(report.failed(Kind::Refused), 0);
 }
 
 #[test]
@@ -207,22 +191,21 @@ fn newcomers_killed_after_the_flip_take_only_their_own() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
         let mut line = Line::start(&site, &SETTINGS).await;
-        let load = Load::start(heavy(&site));
+        let load = Load::start(heavy(&site).await);
         let mut deaths = Vec::new();
         for number in 1..=DEATHS {
             tokio::time::sleep(PAUSE).await;
             let mut newcomer = site.take_over("the newcomer", &SETTINGS).await;
             tokio::time::sleep(PAUSE).await;
-            deaths.push(kill(&mut newcomer, &load));
+            deaths.push(load.kill(&mut newcomer));
             let back = |process: &Process| process.log().matches("hand-over: takes back").count();
             let again = async || back(&line.current) == number;
-            crate::support::process::eventually("it takes back", again, || line.current.log())
-                .await;
+            eventually("it takes back", again, || line.current.log()).await;
         }
         line.hand_over(&site, &SETTINGS).await;
         let report = load.end().await;
         report.print("killed after the flip");
-        assert_only_theirs_failed(&report, &deaths);
+        report.assert_only_theirs_failed(&deaths);
         line.end().await;
     });
 }
@@ -236,9 +219,10 @@ fn restarts_without_the_program_for_comparison() {
             let site = Site::new().await;
             let settings = [&SETTINGS[..], &["--steering", steering]].concat();
             let mut line = Line::start(&site, &settings).await;
+            // The drain, and with it the test, ends when the last connection does.
             let load = Load::start(Traffic {
                 websockets: None,
-                ..heavy(&site)
+                ..heavy(&site).await
             });
             for _ in 0..RESTARTS {
                 line.hand_over(&site, &settings).await;
@@ -254,6 +238,9 @@ fn restarts_without_the_program_for_comparison() {
             line.end().await;
         }
         assert_eq!(lost[1], 0, "lost with the program");
-        assert!(lost[0] >= lost[1]);
+        println!(
+            "figure: lost by {RESTARTS} hand-overs without the program and not with it = {} requests",
+            lost[0]
+        );
     });
 }

@@ -8,9 +8,10 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::support::client::Target;
-use crate::support::load::{Load, Traffic, milliseconds};
+use crate::support::load::{Load, Traffic};
 use crate::support::metrics::Metrics;
 use crate::support::process::Process;
+use crate::support::report::milliseconds;
 use crate::support::room::{Sys, in_room};
 use crate::support::site::{Site, assert_no_pins};
 

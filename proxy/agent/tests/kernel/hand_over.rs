@@ -5,17 +5,16 @@ use std::time::{Duration, Instant};
 
 use tidegate::demo::client::{echo_text, websocket};
 
-use crate::support::client::{Failure, Target};
-use crate::support::load::{Load, Report, Traffic};
+use crate::support::client::{Next, Target};
+use crate::support::load::{Load, Traffic};
 use crate::support::metrics::Metrics;
 use crate::support::process::{Process, eventually};
+use crate::support::report::milliseconds;
 use crate::support::room::{Sys, in_room};
-use crate::support::site::{LIVE, PINS, Site, assert_no_pins, pins};
+use crate::support::site::{LIVE, PINS, Site, assert_no_pins, pins, ready};
 
 /// What a load goes on for before and after what it is there for.
 const AROUND: Duration = Duration::from_millis(500);
-/// After a process was killed, time until its connections are known to be dead.
-const SETTLING: Duration = Duration::from_millis(50);
 
 /// A load that even a slow machine bears.
 pub(crate) fn light(site: &Site) -> Traffic {
@@ -24,28 +23,6 @@ pub(crate) fn light(site: &Site) -> Traffic {
         kept: vec![(Site::plain(80), 4)],
         websockets: None,
     }
-}
-
-/// Fails unless all failures are of connections that the killed process may have had.
-///
-/// Connections that were opened a moment after its death are nobody's to lose.
-pub(crate) fn assert_only_its_own_failed(report: &Report, killed: Instant, in_flight: usize) {
-    let failures: Vec<&Failure> = report
-        .new
-        .failures
-        .iter()
-        .chain(&report.kept.failures)
-        .collect();
-    let others: Vec<_> = failures
-        .iter()
-        .filter(|failure| failure.started > killed + SETTLING || failure.ended < killed)
-        .collect();
-    assert!(others.is_empty(), "not the killed process's: {others:?}");
-    assert!(
-        failures.len() <= in_flight,
-        "{} requests failed, {in_flight} were open when the process was killed: {failures:?}",
-        failures.len()
-    );
 }
 
 #[test]
@@ -82,7 +59,7 @@ fn vm_hand_over_loses_nothing() {
         let report = load.end().await;
         println!(
             "figure: hand-over, start to flip = {:.0} ms",
-            took.as_secs_f64() * 1e3
+            milliseconds(took)
         );
         report.print("hand-over");
         report.assert_nothing_failed();
@@ -147,11 +124,11 @@ async fn state() -> String {
 fn vm_hand_over_newcomer_killed_before_the_flip() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
+        let slow = site.slow_manifests();
         let mut first = site.start(&[]).await;
         let load = Load::start(light(&site));
         tokio::time::sleep(AROUND).await;
-        let mut newcomer = site.prepare_slowly(&[]).await;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut newcomer = site.prepare(&slow, &[]).await;
         newcomer.kill();
         assert!(
             !newcomer.has_logged("hand-over: in force"),
@@ -186,20 +163,16 @@ fn vm_hand_over_newcomer_killed_after_the_flip() {
         first.logs("hand-over: retired").await;
         tokio::time::sleep(AROUND).await;
 
-        let before = load.in_flight();
-        let killed = Instant::now();
-        second.kill();
-        let in_flight = before.max(load.in_flight()) + KEPT;
+        let death = load.kill(&mut second);
         first.logs("hand-over: takes back").await;
         println!(
             "figure: taking back = {:.0} ms",
-            killed.elapsed().as_secs_f64() * 1e3
+            milliseconds(death.at().elapsed())
         );
         tokio::time::sleep(AROUND).await;
         let report = load.end().await;
         report.print("newcomer killed after the flip");
-        assert_only_its_own_failed(&report, killed, in_flight);
-        assert_eq!(report.failed(crate::support::client::Kind::Refused), 0);
+        report.assert_only_theirs_failed(&[death]);
         assert!(report.unopened.is_empty(), "{:?}", report.unopened);
 
         // It is as before: it answers, keeps connections, and another one can take over.
@@ -209,7 +182,7 @@ fn vm_hand_over_newcomer_killed_after_the_flip() {
         );
         let mut kept = Site::plain(80).open().await.unwrap();
         let next = kept.request().await.unwrap();
-        assert_eq!(next, crate::support::client::Next::Possible);
+        assert_eq!(next, Next::Possible);
         drop((kept, socket));
         let mut third = site.take_over("the third process", &[]).await;
         first.ended_well().await;
@@ -219,8 +192,57 @@ fn vm_hand_over_newcomer_killed_after_the_flip() {
     });
 }
 
-/// Connections that the load keeps: the process may die between any two requests of theirs.
-const KEPT: usize = 4;
+/// Nobody has the ports for a moment; connections wait for the process that is about to have them.
+#[test]
+fn vm_hand_over_owner_killed_while_another_prepares() {
+    in_room(Sys::WithBpfFs, || async {
+        let site = Site::new().await;
+        let slow = site.slow_manifests();
+        let mut first = site.start(&[]).await;
+        let mut second = site.prepare(&slow, &[]).await;
+        first.kill();
+        second.logs("hand-over: the old process has ended").await;
+        ready(&mut second).await;
+        serves_steered(&Site::plain(80)).await;
+        site.secure(443).once().await.unwrap();
+
+        let mut third = site.take_over("the third process", &[]).await;
+        second.ended_well().await;
+        third.terminate();
+        third.ended_well().await;
+        assert_no_pins();
+    });
+}
+
+/// As a container does, that is started again when it ends by itself.
+#[test]
+fn vm_hand_over_a_process_that_waits_stays_in_reserve() {
+    in_room(Sys::WithBpfFs, || async {
+        let waits = ["--after-hand-over", "wait"];
+        let site = Site::new().await;
+        let mut first = site.start(&waits).await;
+        let load = Load::start(light(&site));
+        let mut second = site.take_over("the second process", &waits).await;
+        first.logs("hand-over: retired").await;
+        tokio::time::sleep(2 * AROUND).await;
+        assert!(first.is_running(), "{}", first.log());
+
+        // Nothing is open there any more, but its ports are.
+        let death = load.kill(&mut second);
+        first.logs("hand-over: takes back").await;
+        tokio::time::sleep(AROUND).await;
+        load.end().await.assert_only_theirs_failed(&[death]);
+
+        let mut third = site.take_over("the third process", &waits).await;
+        first.logs("hand-over: retired").await;
+        first.terminate();
+        first.ended_well().await;
+        Site::plain(80).once().await.unwrap();
+        third.terminate();
+        third.ended_well().await;
+        assert_no_pins();
+    });
+}
 
 #[test]
 fn vm_hand_over_stale_pins_are_cleaned() {

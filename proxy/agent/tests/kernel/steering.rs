@@ -1,12 +1,14 @@
 //! Each mode steers as it says.
 
+use std::process::Command;
+
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::support::client::{KeptAlive, Target};
 use crate::support::metrics::Metrics;
-use crate::support::process::Process;
+use crate::support::process::{Process, command, eventually};
 use crate::support::room::{Sys, in_room};
-use crate::support::site::{INSTANCE, Site, assert_no_pins, pins};
+use crate::support::site::{INSTANCE, PINS, Site, assert_no_pins, pins};
 
 const WORKERS: usize = 4;
 /// Connections that are held open.
@@ -61,7 +63,7 @@ async fn ends_without_a_trace(mut process: Process) {
 fn vm_steering_least_loaded_spreads_held_connections() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
-        let process = site.start(&["--workers", "4"]).await;
+        let mut process = site.start(&["--workers", "4"]).await;
         let held = hold(&Site::plain(80), HELD).await;
         let metrics = Metrics::read().await;
 
@@ -76,15 +78,8 @@ fn vm_steering_least_loaded_spreads_held_connections() {
             metrics.steering(),
             ("least-loaded".to_owned(), "asked".to_owned())
         );
-        assert!(
-            process.has_logged("mode=\"least-loaded\""),
-            "{}",
-            process.log()
-        );
-        assert!(
-            !pins(crate::support::site::PINS.as_ref()).is_empty(),
-            "no map is pinned"
-        );
+        process.logs("mode=\"least-loaded\"").await;
+        assert!(!pins(PINS.as_ref()).is_empty(), "no map is pinned");
         drop(held);
         ends_without_a_trace(process).await;
     });
@@ -112,7 +107,7 @@ fn hold_from_cpu(cpu: usize) -> Vec<KeptAlive> {
 fn vm_steering_cpu_follows_the_packets() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
-        let process = site.start(&["--workers", "4", "--steering", "cpu"]).await;
+        let mut process = site.start(&["--workers", "4", "--steering", "cpu"]).await;
         let allowed = sched_getaffinity(None).unwrap();
         let cpus: Vec<_> = (0..CpuSet::MAX_CPU)
             .filter(|cpu| allowed.is_set(*cpu))
@@ -133,7 +128,7 @@ fn vm_steering_cpu_follows_the_packets() {
         print("cpu", &expected);
         let metrics = Metrics::read().await;
         assert_eq!(metrics.steering(), ("cpu".to_owned(), "asked".to_owned()));
-        assert!(process.has_logged("mode=\"cpu\""), "{}", process.log());
+        process.logs("mode=\"cpu\"").await;
         drop(held);
         ends_without_a_trace(process).await;
     });
@@ -143,7 +138,7 @@ fn vm_steering_cpu_follows_the_packets() {
 fn vm_steering_kernel_loads_no_program() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
-        let process = site
+        let mut process = site
             .start(&["--workers", "4", "--steering", "kernel"])
             .await;
         let held = hold(&Site::plain(80), HELD).await;
@@ -156,11 +151,8 @@ fn vm_steering_kernel_loads_no_program() {
             metrics.steering(),
             ("kernel".to_owned(), "asked".to_owned())
         );
-        assert!(process.has_logged("mode=\"kernel\""), "{}", process.log());
-        assert!(
-            pins(crate::support::site::PINS.as_ref()).is_empty(),
-            "maps are pinned"
-        );
+        process.logs("mode=\"kernel\"").await;
+        assert!(pins(PINS.as_ref()).is_empty(), "maps are pinned");
         drop(held);
         ends_without_a_trace(process).await;
     });
@@ -195,11 +187,11 @@ fn vm_instances_do_not_meet() {
             "--admin",
             "127.0.0.1:9091",
         ]);
-        let mut other = Process::start("the other instance", renamed(other));
+        let mut other = Process::start("the other instance", renamed(&other));
         other.logs("configuration in force").await;
         Site::plain(80).once().await.unwrap();
         let there = Site::plain(8080);
-        crate::support::process::eventually(
+        eventually(
             "the other instance serves",
             async || there.once().await.is_ok(),
             || other.log(),
@@ -214,9 +206,9 @@ fn vm_instances_do_not_meet() {
 }
 
 /// The same command for another instance.
-fn renamed(command: std::process::Command) -> std::process::Command {
-    let mut other = crate::support::process::command(command.get_program());
-    other.args(command.get_args().map(|argument| {
+fn renamed(one: &Command) -> Command {
+    let mut other = command(one.get_program());
+    other.args(one.get_args().map(|argument| {
         if argument == INSTANCE {
             "kernel-test-2".as_ref()
         } else {

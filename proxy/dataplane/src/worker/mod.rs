@@ -11,7 +11,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use tidegate_model::{RouteLabels, Timeouts};
 
-pub use thread::DrainReport;
+pub use thread::{DrainReport, Queued};
 pub(crate) use thread::{Order, Setup, Sockets, spawn};
 
 use crate::access_log::LogWriter;

@@ -61,7 +61,17 @@ pub(crate) enum Order {
     /// Let connections end, new ones with their first answer, and go on accepting.
     Retire,
     /// Stop accepting and let connections end, until this much time has passed.
-    Drain(Duration),
+    Drain(Duration, Queued),
+}
+
+/// What becomes of connections in the listen queues when the listening sockets are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// They are accepted and served first.
+    Served,
+    /// They are left to the kernel, which moves them to another socket that listens on the address. Only right where it
+    /// does so.
+    Left,
 }
 
 /// What a drain left of one worker's connections.
@@ -142,10 +152,10 @@ async fn run(mut setup: Setup) -> DrainReport {
         published: setup.published,
         orders: setup.orders,
     };
-    let deadline = inputs
+    let (deadline, queued) = inputs
         .follow(&worker, &setup.resolver, &mut acceptors)
         .await;
-    acceptors.finish().await;
+    acceptors.finish(queued).await;
     drain(&worker, deadline).await
 }
 
@@ -156,7 +166,7 @@ async fn first_snapshot(
 ) -> Option<Arc<Current>> {
     tokio::select! {
         first = published.wait_for(Option::is_some) => first.ok().and_then(|first| (*first).clone()),
-        _ = orders.wait_for(|order| matches!(order, Order::Drain(_))) => None,
+        _ = orders.wait_for(|order| matches!(order, Order::Drain(..))) => None,
     }
 }
 
@@ -184,17 +194,22 @@ impl Acceptors {
         }
     }
 
-    /// Takes what is left in the listen queues and closes the sockets.
-    async fn finish(self) {
+    /// Closes the sockets.
+    async fn finish(self, queued: Queued) {
         for (_, task) in &self.0 {
             task.abort();
         }
         for (acceptor, task) in self.0 {
             let _ = task.await;
-            acceptor.finish();
+            if queued == Queued::Served {
+                acceptor.finish();
+            }
         }
     }
 }
+
+/// The drain of a worker whose data plane was dropped.
+const AT_ONCE: (Duration, Queued) = (Duration::ZERO, Queued::Served);
 
 /// What a worker follows.
 struct Inputs {
@@ -204,22 +219,22 @@ struct Inputs {
 }
 
 impl Inputs {
-    /// Takes sockets and snapshots as they come, and follows orders up to the one to drain. Returns the drain's deadline.
+    /// Takes sockets and snapshots as they come, and follows orders up to the one to drain. Returns what that says.
     async fn follow(
         mut self,
         worker: &Rc<Worker>,
         resolver: &Resolver,
         acceptors: &mut Acceptors,
-    ) -> Duration {
+    ) -> (Duration, Queued) {
         // Either may have changed while the first snapshot was waited for.
         self.published.mark_changed();
         self.orders.mark_changed();
-        let deadline = loop {
+        let drain = loop {
             tokio::select! {
                 Some(sockets) = self.sockets.recv() => acceptors.begin(worker, sockets),
                 changed = self.published.changed() => {
                     if changed.is_err() {
-                        break Duration::ZERO;
+                        break AT_ONCE;
                     }
                     let latest = self.published.borrow_and_update().clone();
                     if let Some(latest) = latest {
@@ -228,12 +243,12 @@ impl Inputs {
                 }
                 changed = self.orders.changed() => {
                     if changed.is_err() {
-                        break Duration::ZERO;
+                        break AT_ONCE;
                     }
                     match *self.orders.borrow_and_update() {
                         Order::Serve => worker.end_connections(None),
                         Order::Retire => worker.end_connections(Some(LAST_REQUEST)),
-                        Order::Drain(deadline) => break deadline,
+                        Order::Drain(deadline, queued) => break (deadline, queued),
                     }
                 }
             }
@@ -242,7 +257,7 @@ impl Inputs {
         while let Ok(sockets) = self.sockets.try_recv() {
             acceptors.begin(worker, sockets);
         }
-        deadline
+        drain
     }
 }
 

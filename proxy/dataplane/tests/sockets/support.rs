@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tidegate_dataplane::{
-    AcceptMode, AccessLog, Dataplane, DrainReport, ListenerProtocol, Settings, WorkerLoad,
+    AcceptMode, AccessLog, Dataplane, DrainReport, ListenerProtocol, Queued, Settings, WorkerLoad,
 };
 use tidegate_model::{
     Endpoint, HostPattern, NamespacedName, PathKind, PathMatch, Policy, Protocol, Route,
@@ -109,7 +109,7 @@ pub(crate) fn drain(dataplane: Dataplane, deadline: Duration) -> DrainReport {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(dataplane.drain(deadline))
+    runtime.block_on(dataplane.drain(deadline, Queued::Served))
 }
 
 /// What a route of a test snapshot is.

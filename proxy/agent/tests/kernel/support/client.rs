@@ -47,6 +47,7 @@ pub(crate) enum Target {
 #[derive(Clone)]
 pub(crate) struct PlainTarget {
     from: Option<IpAddr>,
+    round_trip: Duration,
     address: SocketAddr,
     host: &'static str,
 }
@@ -77,6 +78,7 @@ impl TlsTarget {
         Self {
             plain: PlainTarget {
                 from: None,
+                round_trip: Duration::ZERO,
                 address,
                 host,
             },
@@ -89,6 +91,7 @@ impl Target {
     pub(crate) fn plain(address: SocketAddr, host: &'static str) -> Self {
         Self::Plain(PlainTarget {
             from: None,
+            round_trip: Duration::ZERO,
             address,
             host,
         })
@@ -99,6 +102,15 @@ impl Target {
         match &mut self {
             Self::Plain(plain) => plain.from = Some(address),
             Self::Tls(tls) => tls.plain.from = Some(address),
+        }
+        self
+    }
+
+    /// The same over a longer way: a connection's first bytes come so long after the server knew of it.
+    pub(crate) fn over(mut self, round_trip: Duration) -> Self {
+        match &mut self {
+            Self::Plain(plain) => plain.round_trip = round_trip,
+            Self::Tls(tls) => tls.plain.round_trip = round_trip,
         }
         self
     }
@@ -164,6 +176,9 @@ impl PlainTarget {
         }
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
+        if !self.round_trip.is_zero() {
+            tokio::time::sleep(self.round_trip).await;
+        }
         Ok(stream)
     }
 
@@ -202,15 +217,6 @@ impl KeptAlive {
     pub(crate) fn is_closed(&self) -> bool {
         let ended = self.stream.try_read(&mut [0; 1]);
         !matches!(ended, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// Waits until the server closes it.
-    pub(crate) async fn closed(&self) {
-        loop {
-            if self.stream.readable().await.is_err() || self.is_closed() {
-                return;
-            }
-        }
     }
 
     /// Another request.

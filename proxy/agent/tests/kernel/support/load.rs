@@ -1,22 +1,28 @@
 //! Load: new connections at a fixed rate whatever becomes of them, connections that are kept, and WebSockets.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tidegate::demo::client::{echo_text, websocket};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_tungstenite::WebSocketStream;
 
-use super::client::{Failure, Kind, Next, Target};
+use super::client::{Failure, Next, Target};
+use super::process::Process;
+use super::report::{Death, Life, Report, Tally};
 use super::site::LIVE;
 
 /// Between two bursts of new connections.
 const TICK: Duration = Duration::from_millis(2);
 /// Between two requests of a connection that is kept.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long the machine's capacity is measured, and by how many clients.
+const MEASURING: Duration = Duration::from_secs(1);
+const CLIENTS: usize = 16;
 /// Between two messages of a WebSocket.
 const ECHO: Duration = Duration::from_millis(100);
 
@@ -31,37 +37,6 @@ pub(crate) struct Traffic {
     pub(crate) websockets: Option<(SocketAddr, usize)>,
 }
 
-/// Requests of one kind and what became of them.
-#[derive(Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) answered: u64,
-    pub(crate) failures: Vec<Failure>,
-    /// Of the requests that were answered.
-    latencies: Vec<Duration>,
-}
-
-/// A WebSocket that has ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Life {
-    pub(crate) opened: Instant,
-    /// The last echo.
-    pub(crate) ended: Instant,
-    pub(crate) echoes: u64,
-    /// Why it ended; `None` when the load did.
-    pub(crate) cut: Option<String>,
-}
-
-/// What a load came to.
-#[derive(Debug, Default)]
-pub(crate) struct Report {
-    pub(crate) new: Tally,
-    pub(crate) kept: Tally,
-    pub(crate) websockets: Vec<Life>,
-    /// WebSockets that could not be opened.
-    pub(crate) unopened: Vec<String>,
-    pub(crate) seconds: f64,
-}
-
 #[derive(Default)]
 struct State {
     ended: AtomicBool,
@@ -69,15 +44,42 @@ struct State {
     report: Mutex<Report>,
 }
 
+/// New connections a second that the machine bears just now, each client opening one after the other, over all targets.
+pub(crate) async fn capacity(targets: &[Target]) -> u32 {
+    let until = Instant::now() + MEASURING;
+    let clients = (0..CLIENTS).zip(targets.iter().cycle().cloned());
+    let mut counts = JoinSet::new();
+    for (_, target) in clients {
+        counts.spawn(async move {
+            let mut count = 0;
+            while Instant::now() < until {
+                target.once().await.unwrap();
+                count += 1;
+            }
+            count
+        });
+    }
+    let connections: u32 = counts.join_all().await.into_iter().sum();
+    (f64::from(connections) / MEASURING.as_secs_f64()) as u32
+}
+
 /// A load that is being sent, by a thread of its own.
 pub(crate) struct Load {
     state: Arc<State>,
+    /// New connections a second.
+    rate: usize,
+    kept: usize,
     thread: Option<JoinHandle<()>>,
     started: Instant,
 }
 
 impl Load {
     pub(crate) fn start(traffic: Traffic) -> Self {
+        let rates = traffic.new.iter().map(|(_, rate)| *rate as usize);
+        let (rate, kept) = (
+            rates.sum(),
+            traffic.kept.iter().map(|(_, count)| *count).sum(),
+        );
         let state = Arc::new(State::default());
         let sending = state.clone();
         let thread = std::thread::Builder::new().name("load".to_owned());
@@ -90,20 +92,24 @@ impl Load {
         };
         Self {
             state,
+            rate,
+            kept,
             thread: Some(thread.spawn(run).unwrap()),
             started: Instant::now(),
         }
     }
 
-    /// Connections with a request that has no answer yet.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.state.in_flight.load(Ordering::SeqCst)
-    }
-
-    /// Requests that were answered so far.
-    pub(crate) fn answered(&self) -> u64 {
-        let report = self.state.report.lock().unwrap();
-        report.new.answered + report.kept.answered
+    /// Kills the process that new connections go to.
+    pub(crate) fn kill(&self, process: &mut Process) -> Death {
+        let in_flight = self.state.in_flight.load(Ordering::SeqCst);
+        let at = Instant::now();
+        process.kill();
+        // Those that began while it was being killed count as well.
+        let begun = (self.rate as f64 * at.elapsed().as_secs_f64()).ceil() as usize;
+        Death {
+            at,
+            open: in_flight + begun + self.kept,
+        }
     }
 
     /// Ends it and waits for what is in flight.
@@ -228,9 +234,10 @@ impl State {
     /// Messages through one WebSocket after the other.
     async fn talk(self: Arc<Self>, to: SocketAddr) {
         while self.goes_on() {
+            let begun = SystemTime::now();
             match websocket(to, LIVE, "/").await {
                 Ok(mut socket) => {
-                    let life = self.one_life(&mut socket).await;
+                    let life = self.one_life(begun, &mut socket).await;
                     self.report.lock().unwrap().websockets.push(life);
                 }
                 Err(error) => {
@@ -242,106 +249,25 @@ impl State {
         }
     }
 
-    async fn one_life(
-        &self,
-        socket: &mut tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>,
-    ) -> Life {
-        let opened = Instant::now();
-        let mut life = Life {
-            opened,
-            ended: opened,
-            echoes: 0,
-            cut: None,
-        };
-        while self.goes_on() {
-            let text = format!("message {}", life.echoes);
+    async fn one_life(&self, begun: SystemTime, socket: &mut WebSocketStream<TcpStream>) -> Life {
+        let mut echoes = 0;
+        let mut cut = None;
+        while self.goes_on() && cut.is_none() {
+            let text = format!("message {echoes}");
             match echo_text(socket, &text).await {
-                Ok(echo) => assert_eq!(echo, text, "another message came back"),
-                Err(error) => {
-                    life.cut = Some(format!("{error:#}"));
-                    return life;
+                Ok(echo) => {
+                    assert_eq!(echo, text, "another message came back");
+                    echoes += 1;
+                    tokio::time::sleep(ECHO).await;
                 }
+                Err(error) => cut = Some(format!("{error:#}")),
             }
-            life.echoes += 1;
-            life.ended = Instant::now();
-            tokio::time::sleep(ECHO).await;
         }
-        life
-    }
-}
-
-impl Tally {
-    /// How many failed so.
-    pub(crate) fn failed(&self, kind: Kind) -> usize {
-        let failures = self.failures.iter();
-        failures.filter(|failure| failure.kind == kind).count()
-    }
-
-    /// A time that the fraction `part` of the answers came within.
-    pub(crate) fn latency(&self, part: f64) -> Duration {
-        let mut sorted = self.latencies.clone();
-        sorted.sort_unstable();
-        let index = (sorted.len() as f64 * part) as usize;
-        let last = sorted.len().saturating_sub(1);
-        sorted.get(index.min(last)).copied().unwrap_or_default()
-    }
-
-    /// Failures by what they were, for people.
-    pub(crate) fn kinds(&self) -> String {
-        let mut kinds = BTreeMap::<_, u64>::new();
-        for failure in &self.failures {
-            *kinds.entry((failure.kind, &failure.what)).or_default() += 1;
+        Life {
+            begun,
+            ended: SystemTime::now(),
+            echoes,
+            cut,
         }
-        format!("{kinds:?}")
     }
-}
-
-impl Report {
-    /// Requests of new and kept connections that failed so.
-    pub(crate) fn failed(&self, kind: Kind) -> usize {
-        self.new.failed(kind) + self.kept.failed(kind)
-    }
-
-    /// Prints what it came to as figures of `name`.
-    pub(crate) fn print(&self, name: &str) {
-        let rate = self.new.answered as f64 / self.seconds;
-        println!(
-            "figure: {name}, new connections = {} connections",
-            self.new.answered
-        );
-        println!("figure: {name}, new connections a second = {rate:.0} connections/s");
-        println!(
-            "figure: {name}, p99 of new connections = {:.1} ms",
-            milliseconds(self.new.latency(0.99))
-        );
-        println!(
-            "figure: {name}, requests on kept connections = {} requests",
-            self.kept.answered
-        );
-        for (kind, word) in [
-            (Kind::Refused, "refused"),
-            (Kind::Reset, "reset"),
-            (Kind::Other, "failed otherwise"),
-        ] {
-            println!("figure: {name}, {word} = {} requests", self.failed(kind));
-        }
-        let echoes: u64 = self.websockets.iter().map(|life| life.echoes).sum();
-        println!("figure: {name}, WebSocket echoes = {echoes} messages");
-    }
-
-    /// Fails unless every request was answered.
-    pub(crate) fn assert_nothing_failed(&self) {
-        assert!(
-            self.new.failures.is_empty() && self.kept.failures.is_empty(),
-            "new connections: {}\nkept connections: {}",
-            self.new.kinds(),
-            self.kept.kinds()
-        );
-        assert!(self.unopened.is_empty(), "WebSockets: {:?}", self.unopened);
-    }
-}
-
-/// For figures.
-pub(crate) fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }

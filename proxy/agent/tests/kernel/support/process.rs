@@ -99,6 +99,17 @@ impl Process {
         self.log.lock().unwrap().contains(text)
     }
 
+    /// The time by the system's clock, in seconds since midnight, at which it first logged something.
+    pub(crate) fn logged_at(&self, text: &str) -> f64 {
+        let log = self.log.lock().unwrap();
+        let line = log.lines().find(|line| line.contains(text));
+        let line = line.unwrap_or_else(|| panic!("it has not logged {text:?}\n{log}"));
+        // As in 2026-03-01T12:34:56.789012Z.
+        let clock = line.split(['T', 'Z']).nth(1).unwrap_or_default();
+        let parts = clock.split(':').map(|part| part.parse::<f64>().unwrap());
+        parts.fold(0.0, |seconds, part| seconds * 60.0 + part)
+    }
+
     /// Waits until it has logged something; fails when it ends before.
     pub(crate) async fn logs(&mut self, text: &str) {
         let start = Instant::now();

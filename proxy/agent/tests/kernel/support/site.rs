@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use rustls::pki_types::CertificateDer;
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::client::{Target, TlsTarget};
 use super::metrics::ADMIN;
-use super::process::{Process, command, eventually, program};
+use super::process::{DEADLINE, Process, command, program};
 
 /// The host that is served in plain text.
 pub(crate) const WEB: &str = "web.example.com";
@@ -29,7 +30,7 @@ pub(crate) const INSTANCE: &str = "kernel-test";
 pub(crate) const PINS: &str = "/sys/fs/bpf/tidegate/kernel-test";
 
 /// Documents in the manifests that take a while to read.
-const MANY: usize = 400_000;
+const MANY: usize = 60_000;
 
 /// Backends and manifests of one test.
 pub(crate) struct Site {
@@ -95,10 +96,12 @@ impl Site {
     pub(crate) fn arguments(&self, more: &[&str]) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["serve".into(), "--manifests".into()];
         arguments.push(self.manifests().into());
-        arguments.extend(["--instance", INSTANCE, "--after-hand-over", "exit"].map(Into::into));
+        arguments.extend(["--instance", INSTANCE].map(Into::into));
         arguments.extend(more.iter().map(Into::into));
-        if !more.contains(&"--workers") {
-            arguments.extend(["--workers", "2"].map(Into::into));
+        for default in [["--workers", "2"], ["--after-hand-over", "exit"]] {
+            if !more.contains(&default[0]) {
+                arguments.extend(default.map(Into::into));
+            }
         }
         arguments
     }
@@ -117,16 +120,18 @@ impl Site {
         process
     }
 
-    /// Starts a process that has found the owner, and whose manifests take long enough to read that it can be killed before
-    /// it takes over.
-    pub(crate) async fn prepare_slowly(&self, more: &[&str]) -> Process {
+    /// Manifests that take much longer to read than others. Make them before there is a load: that takes a while, too.
+    pub(crate) fn slow_manifests(&self) -> PathBuf {
         let folder = self.path("slow");
-        if !folder.exists() {
-            fs::create_dir(&folder).unwrap();
-            fs::write(folder.join("many.yaml"), many_documents()).unwrap();
-        }
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("many.yaml"), many_documents()).unwrap();
+        folder
+    }
+
+    /// Starts a process that has found the owner, and that has a while to go until it takes over.
+    pub(crate) async fn prepare(&self, slow_manifests: &Path, more: &[&str]) -> Process {
         let mut serve = self.serve(more);
-        serve.arg("--manifests").arg(&folder);
+        serve.arg("--manifests").arg(slow_manifests);
         let mut process = Process::start("a process that prepares", serve);
         process.logs("hand-over: takes over from").await;
         process
@@ -135,13 +140,16 @@ impl Site {
 
 /// Waits until a process says that it is ready.
 pub(crate) async fn ready(process: &mut Process) {
-    let is_ready = async || {
-        assert!(process.is_running(), "it has ended\n{}", process.log());
+    let start = Instant::now();
+    loop {
         let page = client::get(ADMIN, "localhost", "/readyz").await;
-        page.is_ok_and(|page| page.status() == 200)
-    };
-    let log = std::cell::Cell::new(String::new());
-    eventually("it is ready", is_ready, || log.take()).await;
+        if page.is_ok_and(|page| page.status() == 200) {
+            return;
+        }
+        let goes_on = process.is_running() && start.elapsed() < DEADLINE;
+        assert!(goes_on, "it is not ready\n{}", process.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Everything below a folder of pinned maps; empty when there is no such folder.
