@@ -168,11 +168,6 @@ impl Testbed {
         self.http
     }
 
-    pub(super) fn https(&self) -> SocketAddr {
-        self.https
-    }
-
-    /// Trusts the certificates of all hosts.
     pub(super) fn tls(&self) -> Result<Arc<ClientConfig>> {
         client::tls_settings(self.certificates.as_bytes())
     }
@@ -203,6 +198,13 @@ impl Metrics {
             self.0.get(&labelled).map(|value| *value as u64)
         });
         values.collect()
+    }
+
+    /// The sum of figures whose names with labels begin so and have this in them.
+    pub(super) fn sum(&self, beginning: &str, part: &str) -> u64 {
+        let figures = self.0.iter();
+        let wanted = figures.filter(|(name, _)| name.starts_with(beginning) && name.contains(part));
+        wanted.map(|(_, value)| *value as u64).sum()
     }
 
     /// Fails when another mode is in force than was asked for: its figures would stand under a wrong name.

@@ -19,7 +19,7 @@ use clap::ValueEnum;
 
 use super::open_loop::{Clients, Kind, Percentiles, Rate};
 use super::running::Running;
-use super::testbed::{Steering, Testbed};
+use super::testbed::{Metrics, Steering, Testbed};
 use super::{document, files, machine};
 use crate::setup::{self, Need};
 use crate::terminal::{say, warn};
@@ -56,6 +56,27 @@ const WORKERS: [usize; 2] = [2, 4];
 const FILES: u64 = 10_000;
 /// For connections to go, and for memory and caches to settle, between two measurements.
 const SETTLE: Duration = Duration::from_millis(300);
+
+/// The share of requests at the worker that was kept busy, those of the clients that did so left out; or at the one that had
+/// most.
+fn share(busy: Option<usize>, before: &Metrics, after: &Metrics) -> Result<f64> {
+    const REQUESTS: &str = "tidegate_worker_requests_total";
+    let (before_of, after_of) = (before.by_worker(REQUESTS), after.by_worker(REQUESTS));
+    let pairs = before_of.iter().zip(after_of);
+    let mut more: Vec<_> = pairs
+        .map(|(before, after)| after.saturating_sub(*before))
+        .collect();
+    let most = match busy {
+        Some(worker) => {
+            let heavy = burden::answered(after).saturating_sub(burden::answered(before));
+            let at_worker = more.get_mut(worker).context("a worker has gone")?;
+            *at_worker = at_worker.saturating_sub(heavy);
+            *at_worker
+        }
+        None => more.iter().copied().max().unwrap_or_default(),
+    };
+    Ok(most as f64 / more.iter().sum::<u64>().max(1) as f64)
+}
 
 /// What the light clients have beside them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,31 +227,18 @@ fn beside(
         }
     };
     sleep(SETTLE);
-    let of_workers = || -> Result<_> {
-        let metrics = testbed.metrics()?;
-        Ok(metrics.by_worker("tidegate_worker_requests_total"))
+    let before = match &burden {
+        Some(burden) => burden.before.clone(),
+        None => testbed.metrics()?,
     };
-    let (requests, spent, begun) = (of_workers()?, tidegate.cpu_seconds(), Instant::now());
+    let (spent, begun) = (tidegate.cpu_seconds(), Instant::now());
     let clients = Clients::start(&testbed.target()?, &rates, u64::from(round))?;
     sleep(Duration::from_secs(args.seconds.into()));
     let cpus = (tidegate.cpu_seconds() - spent) / begun.elapsed().as_secs_f64();
     let seen = clients.stop()?;
-    let mut more: Vec<_> = requests
-        .iter()
-        .zip(of_workers()?)
-        .map(|(before, after)| after.saturating_sub(*before))
-        .collect();
-    let share = match burden {
-        // Downloads count where they are, and are no requests of light clients.
-        Some(burden) => {
-            let (worker, downloads) = burden.stop()?;
-            let at_worker = more.get_mut(worker).context("a worker has gone")?;
-            *at_worker = at_worker.saturating_sub(downloads);
-            *at_worker
-        }
-        None => more.iter().copied().max().unwrap_or_default(),
-    };
-    let share = share as f64 / more.iter().sum::<u64>().max(1) as f64;
+    let busy = burden.map(Burden::stop).transpose()?;
+    sleep(SETTLE);
+    let share = share(busy, &before, &testbed.metrics()?)?;
     let samples = seen.kinds().map(|(kind, record)| {
         if let Some(failure) = &record.first_failure {
             warn(format_args!("  {}: {failure}", kind.name()));

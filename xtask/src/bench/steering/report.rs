@@ -2,7 +2,7 @@
 
 use super::super::report::median;
 use super::super::testbed::Steering;
-use super::burden::DOWNLOADERS;
+use super::burden::HEAVY;
 use super::{Args, Case, Measured, Sample};
 use crate::table::{Align, Table};
 
@@ -76,7 +76,7 @@ pub(super) fn settings(args: Args) -> String {
     } = args;
     format!(
         "Median of {rounds} rounds of {seconds} s. Light clients: {rate} new connections a second. One busy worker: \
-         {DOWNLOADERS} downloads at it. Long handshakes: {handshakes} a second. Held connections: {connections}.\n"
+         {HEAVY} connections keep it so. Long handshakes: {handshakes} a second. Held connections: {connections}.\n"
     )
 }
 
