@@ -127,22 +127,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
 
     let instance = settings.instance.to_string();
     let from = hand_over::find(&instance).await?;
-    let predecessor = match &from {
-        Found::Someone(predecessor) => Some(&predecessor.ownership),
-        Found::Nobody(_) => None,
-        Found::Silent => {
-            warn!(
-                "hand-over: a process of instance {instance} has its name and does not answer; the ports are taken from it all the same"
-            );
-            None
-        }
-        Found::Foreign(user) => {
-            warn!(
-                "hand-over: instance {instance} is named by a process of user {user}, who cannot share ports with this one; it starts without, and cannot hand over: give it another name with --instance"
-            );
-            None
-        }
-    };
+    let predecessor = predecessor_of(&from, &instance);
     if !matches!(from, Found::Silent) {
         refuse_taken(&settings, predecessor)?;
     }
@@ -174,10 +159,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let mut registry = Registry::with_prefix("tidegate");
     dataplane.register(&mut registry);
     registry.register_collector(Box::new(ControlMetrics::new(serving.clone())));
-    registry.register_collector(Box::new(SteeringMetrics::new(
-        ports.steering(),
-        phase.subscribe(),
-    )));
+    let steering = SteeringMetrics::new(ports.steering(), phase.subscribe());
+    registry.register_collector(Box::new(steering));
     registry.register_collector(Box::new(guarding.metrics()));
     let pages = admin::Pages::new(readiness.clone(), serving.clone(), registry);
     let control = ControlPlane::start(ControlInputs {
@@ -216,6 +199,23 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         from => running.open(from).await?,
     }
     Ok(running)
+}
+
+/// The process to take over from; what stands in the way of one is logged.
+fn predecessor_of<'a>(from: &'a Found, instance: &str) -> Option<&'a Ownership> {
+    match from {
+        Found::Someone(predecessor) => return Some(&predecessor.ownership),
+        Found::Nobody(_) => {}
+        Found::Silent => warn!(
+            "hand-over: a process of instance {instance} has its name and does not answer; the ports are taken from it \
+             all the same"
+        ),
+        Found::Foreign(user) => warn!(
+            "hand-over: instance {instance} is named by a process of user {user}, who cannot share ports with this one; \
+             it starts without, and cannot hand over: give it another name with --instance"
+        ),
+    }
+    None
 }
 
 /// Waits until the ports are all that is missing, and says from time to time what else is.
