@@ -18,8 +18,8 @@ use crate::{Failure, limits, logging};
 /// How often a process that another one took over from looks whether its last connection has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How long a process stays in reserve whose half-open connections the kernel cannot move: as long as a client may be silent
-/// before it is accepted, and some more.
+/// How long the sockets of a retired process stay open at least: as long as a client may be silent before it is accepted, and
+/// some more. So connections that were half open at the hand-over end up here, and little is left for the kernel to move.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 /// Time between the close of the listening sockets and the end at the deadline, for what was accepted last.
@@ -76,6 +76,8 @@ struct Life {
     drain: Duration,
     after: AfterHandOver,
     state: State,
+    /// Whether the process that has the ports keeps them, so that none is needed in reserve.
+    released: bool,
 }
 
 /// Where in its life an instance is.
@@ -119,6 +121,7 @@ impl Life {
             drain,
             after,
             state: State::Serving,
+            released: false,
         }
     }
 
@@ -204,25 +207,36 @@ impl Life {
                 self.state = State::Serving;
             }
             Standing::Retired { steered } => {
-                let signalled = match self.state {
-                    State::Stopping { .. } => Signalled::Yes,
-                    _ => Signalled::No,
-                };
-                info!(
-                    "hand-over: retired; connections may last for up to {:?}",
-                    self.drain
-                );
-                running.retire().await;
-                let until = Instant::now() + self.drain;
-                self.state = State::Retired { until, signalled };
+                self.retire(running).await;
                 if !steered {
                     // The kernel would go on to give connections to these sockets.
                     return Ok(Some(self.replaced(Queued::Served)));
                 }
             }
-            Standing::Released => return Ok(Some(self.replaced(queued_of(running)))),
+            Standing::Released => {
+                if !matches!(self.state, State::Retired { .. } | State::Reserve) {
+                    // Two hand-overs came so soon one after the other that the first was not noticed.
+                    self.retire(running).await;
+                }
+                self.released = true;
+                return Ok(self.on_look(running));
+            }
         }
         Ok(None)
+    }
+
+    async fn retire(&mut self, running: &mut Running) {
+        let signalled = match self.state {
+            State::Stopping { .. } => Signalled::Yes,
+            _ => Signalled::No,
+        };
+        info!(
+            "hand-over: retired; connections may last for up to {:?}",
+            self.drain
+        );
+        running.retire().await;
+        let until = Instant::now() + self.drain;
+        self.state = State::Retired { until, signalled };
     }
 
     fn on_look(&mut self, running: &Running) -> Option<End> {
@@ -230,11 +244,11 @@ impl Life {
         match self.state {
             State::Stopping { until } if now >= until => Some(End::within(self.drain)),
             State::Retired { until, .. } if now >= until => Some(self.replaced(queued_of(running))),
-            State::Retired { until, signalled } if running.open_connections() == 0 => {
-                let retired_for = self.drain.saturating_sub(until.duration_since(now));
-                if !running.migrates() && retired_for < SETTLE {
-                    return None;
-                }
+            State::Retired { until, .. } if until.duration_since(now) + SETTLE > self.drain => None,
+            State::Retired { .. } | State::Reserve if self.released => {
+                Some(self.replaced(queued_of(running)))
+            }
+            State::Retired { signalled, .. } if running.open_connections() == 0 => {
                 if self.after == AfterHandOver::Wait && signalled == Signalled::No {
                     info!("hand-over: drained; in reserve until SIGTERM");
                     self.state = State::Reserve;
