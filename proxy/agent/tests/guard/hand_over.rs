@@ -1,13 +1,16 @@
 //! One guard after another on the same interface.
 
+use std::ffi::CStr;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
 use tidegate::Guard;
 use tidegate::settings::{GuardListener, GuardMode};
 
@@ -18,29 +21,40 @@ use crate::settings::{NO_PATIENCE, Rules, guard, listener, state};
 const PORT: u16 = 8443;
 const HAND_OVERS: usize = 20;
 
-/// A folder for pins; removed with what is in it.
-struct Pins(PathBuf);
+/// A BPF file system of the test's own, for pins; gone with all that is in it.
+struct Pins(TempDir);
 
 impl Pins {
-    fn new(name: &str) -> Self {
-        let folder = format!("/sys/fs/bpf/tidegate-guard-{name}-{}", std::process::id());
-        fs::create_dir(&folder).unwrap_or_else(|error| {
-            panic!("{folder}: {error}; the test needs a BPF file system (`mount -t bpf bpf /sys/fs/bpf`)")
-        });
-        Self(folder.into())
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        mount(
+            "bpf",
+            folder.path(),
+            "bpf",
+            MountFlags::empty(),
+            None::<&CStr>,
+        )
+        .expect("the tests of the guard need CAP_SYS_ADMIN and a kernel with the BPF file system");
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
     }
 
     fn files(&self) -> usize {
-        fs::read_dir(&self.0).unwrap().count()
+        let files = fs::read_dir(self.path()).unwrap();
+        // The file system has two of its own.
+        let names = files.map(|file| file.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().starts_with("guard-"))
+            .count()
     }
 }
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        for file in fs::read_dir(&self.0).into_iter().flatten().flatten() {
-            _ = fs::remove_file(file.path());
-        }
-        _ = fs::remove_dir(&self.0);
+        _ = unmount(self.path(), UnmountFlags::DETACH);
     }
 }
 
@@ -58,10 +72,10 @@ fn start(wire: &Wire, listener: GuardListener, pins: Option<&Path>, patience: Du
 #[test]
 fn a_second_guard_takes_the_firsts_place_with_its_own_rules() {
     let wire = Wire::new();
-    let pins = Pins::new("place");
+    let pins = Pins::new();
     serve(&wire, &[PORT]);
-    let first = start(&wire, denying(ONE_V4_NET), Some(&pins.0), NO_PATIENCE);
-    let second = start(&wire, denying(OTHER_V4_NET), Some(&pins.0), NO_PATIENCE);
+    let first = start(&wire, denying(ONE_V4_NET), Some(pins.path()), NO_PATIENCE);
+    let second = start(&wire, denying(OTHER_V4_NET), Some(pins.path()), NO_PATIENCE);
     assert_eq!(state(&second, SERVER), "native");
     assert!(connects(&wire, ONE_V4, PORT) && !connects(&wire, OTHER_V4, PORT));
     // The second one dies after it took the place, and the first one takes it back.
@@ -70,10 +84,10 @@ fn a_second_guard_takes_the_firsts_place_with_its_own_rules() {
         !connects(&wire, OTHER_V4, PORT),
         "the place outlives its process"
     );
-    first.take_back();
+    let again = start(&wire, denying(ONE_V4_NET), Some(pins.path()), NO_PATIENCE);
     assert!(!connects(&wire, ONE_V4, PORT) && connects(&wire, OTHER_V4, PORT));
-    let third = start(&wire, denying(OTHER_V4_NET), Some(&pins.0), NO_PATIENCE);
-    drop(first);
+    let third = start(&wire, denying(OTHER_V4_NET), Some(pins.path()), NO_PATIENCE);
+    drop((first, again));
     assert!(
         !connects(&wire, OTHER_V4, PORT),
         "the first one took nothing away"
@@ -90,9 +104,9 @@ const OTHER_V4_NET: &str = "10.77.0.3/32";
 #[test]
 fn no_connection_slips_in_while_guards_change() {
     let wire = Wire::new();
-    let pins = Pins::new("slip");
+    let pins = Pins::new();
     serve(&wire, &[PORT]);
-    let mut current = start(&wire, denying(ONE_V4_NET), Some(&pins.0), NO_PATIENCE);
+    let mut current = start(&wire, denying(ONE_V4_NET), Some(pins.path()), NO_PATIENCE);
     let (over, slipped) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU32::new(0)),
@@ -102,7 +116,7 @@ fn no_connection_slips_in_while_guards_change() {
         move || thread::spawn(move || knock(&over, &slipped))
     });
     for _ in 0..HAND_OVERS {
-        let next = start(&wire, denying(ONE_V4_NET), Some(&pins.0), NO_PATIENCE);
+        let next = start(&wire, denying(ONE_V4_NET), Some(pins.path()), NO_PATIENCE);
         drop(std::mem::replace(&mut current, next));
     }
     over.store(true, Ordering::Relaxed);
@@ -175,11 +189,11 @@ fn another_ones_program_is_left_in_place() {
 #[test]
 fn a_change_of_mode_takes_the_place_away_first() {
     let wire = Wire::new();
-    let pins = Pins::new("mode");
+    let pins = Pins::new();
     serve(&wire, &[PORT]);
-    let first = start(&wire, denying(ONE_V4_NET), Some(&pins.0), NO_PATIENCE);
+    let first = start(&wire, denying(ONE_V4_NET), Some(pins.path()), NO_PATIENCE);
     let settings = guard(SERVER, GuardMode::Generic, &[denying(ONE_V4_NET)]);
-    let folder = pins.0.clone();
+    let folder = pins.path().to_owned();
     let second = wire
         .server
         .run(move || Guard::start(&settings, Some(&folder), Duration::from_secs(60)).unwrap());

@@ -145,11 +145,6 @@ impl Guard {
         GuardMetrics::of(Arc::clone(&self.posts))
     }
 
-    /// Puts the program again where the process after has put its own, which has died.
-    pub fn take_back(&self) {
-        self.posts.replace();
-    }
-
     /// Leaves the interfaces, which nobody guards from then on. Whoever hands over drops the guard instead.
     pub fn remove(mut self) {
         self.stop_trying();
@@ -307,25 +302,6 @@ impl Posts {
                      interface out of guard.interfaces"
                 );
                 post.standing = Standing::Off;
-            }
-        }
-    }
-
-    /// Puts the program on links that another process may have put its own on.
-    fn replace(&self) {
-        let State { programs, posts } = &mut *self.state();
-        for post in posts {
-            let standing = std::mem::replace(&mut post.standing, Standing::Off);
-            let Standing::Guarded(place) = standing else {
-                post.standing = standing;
-                continue;
-            };
-            let replaced = maps::program(programs).and_then(|program| place.renewed(program));
-            match replaced {
-                Ok(place) => post.standing = Standing::Guarded(place),
-                Err(failure) => {
-                    tracing::error!(interface = %post.interface, "guard: off: {failure}");
-                }
             }
         }
     }

@@ -180,12 +180,6 @@ impl Place {
         self.pin.as_deref()
     }
 
-    /// Puts the program on the link again.
-    pub(super) fn renewed(self, program: &mut Xdp) -> Result<Self, Failure> {
-        let link = put_on(program, self.link)?;
-        Ok(Self { link, ..self })
-    }
-
     /// Leaves the interface, unless another process shares the link.
     pub(super) fn remove(self) {
         if let Some(pin) = &self.pin {
