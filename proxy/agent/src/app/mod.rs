@@ -126,7 +126,7 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let waiting = readiness.guard(HAND_OVER);
 
     let instance = settings.instance.to_string();
-    let from = hand_over::find(&instance).await?;
+    let from = hand_over::find(&instance).await?.among(&settings.dataplane);
     let predecessor = predecessor_of(&from, &instance);
     if !matches!(from, Found::Silent) {
         refuse_taken(&settings, predecessor)?;
@@ -137,7 +137,6 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
         .map_err(|error| listening::failed(error.address, &error.source))?;
     let addresses = bound.addresses().to_vec();
     if let Some(predecessor) = predecessor {
-        ports::in_common(&instance, &addresses, predecessor)?;
         info!(
             version = predecessor.version,
             generation = predecessor.generation,
@@ -201,6 +200,22 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     Ok(running)
 }
 
+impl Found {
+    /// The same, but for a process that has none of these addresses, from which there is nothing to take over.
+    fn among(self, wanted: &tidegate_dataplane::Settings) -> Self {
+        let Self::Someone(predecessor) = &self else {
+            return self;
+        };
+        let theirs = &predecessor.ownership.listeners;
+        let mut ours = wanted.http.iter().chain(&wanted.https);
+        if ours.any(|address| listening::is_among(*address, theirs)) {
+            return self;
+        }
+        let texts: Vec<_> = theirs.iter().map(SocketAddr::to_string).collect();
+        Self::Apart(texts.join(", "))
+    }
+}
+
 /// The process to take over from; what stands in the way of one is logged.
 fn predecessor_of<'a>(from: &'a Found, instance: &str) -> Option<&'a Ownership> {
     match from {
@@ -209,6 +224,10 @@ fn predecessor_of<'a>(from: &'a Found, instance: &str) -> Option<&'a Ownership> 
         Found::Silent => warn!(
             "hand-over: a process of instance {instance} has its name and does not answer; the ports are taken from it \
              all the same"
+        ),
+        Found::Apart(theirs) => warn!(
+            "hand-over: a process of instance {instance} runs on other ports ({theirs}): both go on, but this one has no \
+             name and cannot hand over: give it one of its own with --instance"
         ),
         Found::Foreign(user) => warn!(
             "hand-over: instance {instance} is named by a process of user {user}, who cannot share ports with this one; \
@@ -340,7 +359,7 @@ impl Running {
     async fn open(&mut self, from: Found) -> anyhow::Result<()> {
         let (name, predecessor) = match from {
             Found::Nobody(name) => (Some(name), None),
-            Found::Silent | Found::Foreign(_) => (None, None),
+            Found::Silent | Found::Apart(_) | Found::Foreign(_) => (None, None),
             Found::Someone(mut predecessor) => {
                 (Some(predecessor.take_name().await?), Some(predecessor))
             }

@@ -1,10 +1,8 @@
 //! The ports of an instance: its listening sockets, and who steers connections to them.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::anyhow;
 use tidegate_dataplane::{BoundAddress, Dataplane, Listeners, WorkerLoad};
 use tidegate_ebpf::steering::Counters;
 use tracing::{info, warn};
@@ -268,29 +266,4 @@ fn first_sockets(listeners: &Listeners) -> impl Iterator<Item = &std::net::TcpLi
     listeners
         .sockets()
         .filter_map(|(_, sockets)| sockets.first())
-}
-
-/// Whether two processes have an address in common.
-///
-/// # Errors
-/// They have none, which is most likely two instances under one name.
-pub(crate) fn in_common(
-    instance: &str,
-    bound: &[BoundAddress],
-    predecessor: &Ownership,
-) -> anyhow::Result<()> {
-    let theirs = &predecessor.listeners;
-    if bound.iter().any(|bound| theirs.contains(&bound.address)) {
-        return Ok(());
-    }
-    let list = |addresses: Vec<SocketAddr>| {
-        let texts: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-        texts.join(", ")
-    };
-    Err(anyhow!(
-        "an instance {instance} runs already, on {}, and this one, on {}, has none of its ports to take over: give this \
-         one a name of its own with --instance, or stop the other one first",
-        list(theirs.clone()),
-        list(bound.iter().map(|bound| bound.address).collect()),
-    ))
 }

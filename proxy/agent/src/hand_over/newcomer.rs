@@ -28,6 +28,8 @@ pub(crate) enum Found {
     Someone(Predecessor),
     /// A process that does not answer. It cannot be told to retire.
     Silent,
+    /// A process on other addresses, which are these.
+    Apart(String),
     /// A process of this other user, which cannot share ports with us.
     Foreign(u32),
 }
