@@ -1,7 +1,7 @@
 //! Steering: which listening socket, of which process, gets a new connection.
 //!
-//! Every listening address has a set of maps of its own. Up to [`LANES`] processes of one instance listen on it at one time. Each has a *generation*, one more than its predecessor's,
-//! and the *lane* of that generation: its places in every map. [`Control`] says which generation is in force.
+//! Each address has maps of its own. Up to [`LANES`] processes of one instance listen on it; each has a *generation*, one
+//! more than its predecessor's, and the *lane* of that: its places in every map. [`Control`] says which one is in force.
 
 /// Lanes: one for the process in force, one for its predecessor, which is in reserve while it drains, one for a newcomer,
 /// and one to spare. A power of two.
