@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::process::free_port;
 use crate::setup::{self, Need};
 use crate::terminal::say;
 use crate::{Verdict, build, process};
@@ -215,12 +216,6 @@ impl Drop for Tidegate {
         _ = self.child.kill();
         _ = self.child.wait();
     }
-}
-
-/// A port that nothing listened on a moment ago.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
 }
 
 /// Answers every request with some bytes, for as long as this program runs.

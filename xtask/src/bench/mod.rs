@@ -12,6 +12,7 @@ mod idle;
 mod limit;
 mod load;
 pub(crate) mod machine;
+mod objects;
 mod open_loop;
 mod parts;
 mod peers;

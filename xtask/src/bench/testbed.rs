@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use super::backend::{Backend, Cpu};
 use super::client;
+use super::objects::{Pair, objects};
 use super::open_loop::Target;
 use super::running::Running;
+use crate::process::free_port;
 
 /// Without TLS.
 pub(super) const PLAIN_HOST: &str = "plain.test";
@@ -219,85 +221,6 @@ impl Metrics {
         );
         Ok(())
     }
-}
-
-/// Certificate and key in PEM.
-#[derive(Debug)]
-struct Pair {
-    certificate: String,
-    key: String,
-}
-
-impl Pair {
-    fn new(host: &str, key: &KeyPair) -> Result<Self> {
-        let certificate = CertificateParams::new([host.to_owned()])?.self_signed(key)?;
-        Ok(Self {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        })
-    }
-}
-
-/// A port that nothing listens on.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
-}
-
-/// A host whose requests all go to one port.
-fn objects(host: &str, port: u16, pair: Option<&Pair>) -> Result<String> {
-    let name = host.trim_end_matches(".test");
-    let (tls, secret) = match pair {
-        None => (String::new(), String::new()),
-        Some(Pair { certificate, key }) => (
-            format!("  tls:\n    - {{hosts: [{host}], secretName: {name}}}\n"),
-            format!(
-                "\
----
-apiVersion: v1
-kind: Secret
-metadata: {{name: {name}}}
-type: kubernetes.io/tls
-stringData: {{tls.crt: {}, tls.key: {}}}
-",
-                serde_json::to_string(certificate)?,
-                serde_json::to_string(key)?
-            ),
-        ),
-    };
-    Ok(format!(
-        "\
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {{name: {name}}}
-spec:
-  ingressClassName: tidegate
-{tls}  rules:
-    - host: {host}
-      http:
-        paths:
-          - path: /
-            pathType: Prefix
-            backend: {{service: {{name: {name}, port: {{number: 80}}}}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: {port}}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: {name}
-  labels: {{kubernetes.io/service-name: {name}}}
-addressType: IPv4
-ports: [{{name: http, port: {port}}}]
-endpoints:
-  - addresses: [127.0.0.1]
-{secret}"
-    ))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Tidegate with its manifests, and the backends behind it.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -12,10 +12,11 @@ use tempfile::TempDir;
 
 use super::super::backend::{Backend, Cpu};
 use super::super::client;
+use super::super::objects::objects;
 use super::super::running::Running;
 use super::backends::{Behaviour, Stubborn};
 use super::{ANSWER_DEADLINE, HEAD_DEADLINE, IDLE_DEADLINE, LINGER};
-use crate::process;
+use crate::process::{self, free_port};
 
 /// The backend of `bench-assets`, which answers as it should.
 pub(super) const GOOD_HOST: &str = "good.test";
@@ -57,10 +58,9 @@ impl Place {
             (HASTY_HOST, hasty.port),
         ];
         let manifests = folder.path().join("manifests.yaml");
-        fs::write(
-            &manifests,
-            routes.map(|(host, port)| objects(host, port)).concat(),
-        )?;
+        let texts = routes.map(|(host, port)| objects(host, port, None));
+        let texts: Vec<_> = texts.into_iter().collect::<Result<_>>()?;
+        fs::write(&manifests, texts.concat())?;
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let config = folder.path().join("settings.yaml");
@@ -109,55 +109,11 @@ fn backend(folder: &Path, port: u16) -> Result<Backend> {
     Backend::start(&folder, port, Cpu::Any)
 }
 
-/// A port that nothing listens on.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
-}
-
 fn settings(http: SocketAddr, admin: SocketAddr) -> String {
     format!(
         "http: {http}\nhttps: off\nadmin: {admin}\ntimeouts:\n  requestHead: {head}s\n  idle: {idle}s\n  responseHead: {answer}s\n",
         head = HEAD_DEADLINE.as_secs(),
         idle = IDLE_DEADLINE.as_secs(),
         answer = ANSWER_DEADLINE.as_secs(),
-    )
-}
-
-/// A host whose requests all go to one port.
-fn objects(host: &str, port: u16) -> String {
-    let name = host.trim_end_matches(".test");
-    format!(
-        "\
----
-apiVersion: networking.k8s.io/v1
-kind: Ingress
-metadata: {{name: {name}}}
-spec:
-  ingressClassName: tidegate
-  rules:
-    - host: {host}
-      http:
-        paths:
-          - path: /
-            pathType: Prefix
-            backend: {{service: {{name: {name}, port: {{number: 80}}}}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  ports: [{{name: http, port: 80, targetPort: {port}}}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: {name}
-  labels: {{kubernetes.io/service-name: {name}}}
-addressType: IPv4
-ports: [{{name: http, port: {port}}}]
-endpoints:
-  - addresses: [127.0.0.1]
-"
     )
 }
