@@ -37,17 +37,8 @@ pub(crate) fn is_among(address: ListenAddress, taken: &[SocketAddr]) -> bool {
 /// Binds the admin listener, which does not listen yet. Processes of one user may share its port, as those of an instance
 /// do for a moment while one takes over from the other.
 pub(crate) fn bind(address: ListenAddress) -> anyhow::Result<Socket> {
-    match address {
-        ListenAddress::Socket(address) => bind_shared(address),
-        ListenAddress::Port(port) => {
-            bind_shared((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
-                io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
-                // A machine without IPv6.
-                _ => bind_shared((Ipv4Addr::UNSPECIFIED, port).into()),
-            })
-        }
-    }
-    .map_err(|error| failed(format!("{address} for the admin pages"), &error))
+    bind_by(bind_shared, address)
+        .map_err(|error| failed(format!("{address} for the admin pages"), &error))
 }
 
 fn bind_shared(address: SocketAddr) -> io::Result<Socket> {
@@ -69,16 +60,20 @@ pub(crate) fn listen(socket: Socket) -> anyhow::Result<TcpListener> {
     TcpListener::from_std(socket.into()).context("admin listener")
 }
 
-/// Binds an address that is shared with nobody. A port alone means every address, IPv6 and IPv4 in one socket.
+/// Binds an address that is shared with nobody.
 fn bind_alone(address: ListenAddress) -> io::Result<StdListener> {
+    bind_by(StdListener::bind, address)
+}
+
+/// Binds an address in one way or another. A port alone means every address, IPv6 and IPv4 in one socket.
+fn bind_by<T>(bind: fn(SocketAddr) -> io::Result<T>, address: ListenAddress) -> io::Result<T> {
     match address {
-        ListenAddress::Socket(address) => StdListener::bind(address),
+        ListenAddress::Socket(address) => bind(address),
         ListenAddress::Port(port) => {
-            let every = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            StdListener::bind(every).or_else(|error| match error.kind() {
+            bind((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
                 io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
                 // A machine without IPv6.
-                _ => StdListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+                _ => bind((Ipv4Addr::UNSPECIFIED, port).into()),
             })
         }
     }

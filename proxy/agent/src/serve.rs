@@ -210,7 +210,11 @@ impl Life {
                 self.retire(running).await;
                 if !steered {
                     // The kernel would go on to give connections to these sockets.
-                    return Ok(Some(self.replaced(Queued::Served)));
+                    let queued = Queued::Served;
+                    return Ok(Some(End {
+                        queued,
+                        ..self.replaced(running)
+                    }));
                 }
             }
             Standing::Released => {
@@ -243,25 +247,23 @@ impl Life {
         let now = Instant::now();
         match self.state {
             State::Stopping { until } if now >= until => Some(End::within(self.drain)),
-            State::Retired { until, .. } if now >= until => Some(self.replaced(queued_of(running))),
+            State::Retired { until, .. } if now >= until => Some(self.replaced(running)),
             State::Retired { until, .. } if until.duration_since(now) + SETTLE > self.drain => None,
-            State::Retired { .. } | State::Reserve if self.released => {
-                Some(self.replaced(queued_of(running)))
-            }
+            State::Retired { .. } | State::Reserve if self.released => Some(self.replaced(running)),
             State::Retired { signalled, .. } if running.open_connections() == 0 => {
                 if self.after == AfterHandOver::Wait && signalled == Signalled::No {
                     info!("hand-over: drained; in reserve until SIGTERM");
                     self.state = State::Reserve;
                     return None;
                 }
-                Some(self.replaced(queued_of(running)))
+                Some(self.replaced(running))
             }
             _ => None,
         }
     }
 
     /// The end of a process that another one has replaced.
-    fn replaced(&self, queued: Queued) -> End {
+    fn replaced(&self, running: &Running) -> End {
         let (left, signalled) = match self.state {
             State::Retired { until, signalled } => {
                 (until.saturating_duration_since(Instant::now()), signalled)
@@ -270,7 +272,11 @@ impl Life {
         };
         End {
             left: left.max(LAST_MOMENT),
-            queued,
+            // A successor gets them whole, where here they might be cut at the deadline.
+            queued: match running.migrates() {
+                true => Queued::Left,
+                false => Queued::Served,
+            },
             waits: self.after == AfterHandOver::Wait && signalled == Signalled::No,
         }
     }
@@ -283,14 +289,6 @@ impl End {
             queued: Queued::Served,
             waits: false,
         }
-    }
-}
-
-/// A successor gets them whole, where here they might be cut at the deadline.
-fn queued_of(running: &Running) -> Queued {
-    match running.migrates() {
-        true => Queued::Left,
-        false => Queued::Served,
     }
 }
 

@@ -58,24 +58,15 @@ async fn end(mut process: Process) {
 fn three_capabilities_are_enough() {
     in_room(Sys::WithBpfFs, || async {
         let site = Site::new().await;
-        let mut first = start(&site, ALL, &[]).await;
-        let asked = ("least-loaded".to_owned(), "asked".to_owned());
-        assert_eq!(Metrics::read().await.steering(), asked, "{}", first.log());
+        let first = start(&site, ALL, &[]).await;
+        assert_eq!(Metrics::read().await.steering(), asked(), "{}", first.log());
         assert!(
             !pins(PINS.as_ref()).is_empty(),
             "no map is pinned\n{}",
             first.log()
         );
 
-        let load = Load::start(light(&site));
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let second = take_over(&site, ALL, &[]).await;
-        first.ended_well().await;
-        assert_eq!(Metrics::read().await.steering(), asked, "{}", second.log());
-        let report = load.end().await;
-        report.print("hand-over with three capabilities");
-        report.assert_nothing_failed();
-        end(second).await;
+        hands_over_whole(&site, first, "hand-over with three capabilities").await;
     });
 }
 
@@ -108,23 +99,37 @@ fn without_capabilities_the_kernel_chooses() {
     });
 }
 
+/// Steering as the settings ask for.
+fn asked() -> (String, String) {
+    ("least-loaded".to_owned(), "asked".to_owned())
+}
+
+/// A second process takes over from the first under load: nothing is lost, and it steers.
+async fn hands_over_whole(site: &Site, mut first: Process, name: &str) {
+    let load = Load::start(light(site));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let second = take_over(site, ALL, &[]).await;
+    first.ended_well().await;
+    assert_eq!(
+        Metrics::read().await.steering(),
+        asked(),
+        "{}",
+        second.log()
+    );
+    let report = load.end().await;
+    report.print(name);
+    report.assert_nothing_failed();
+    end(second).await;
+}
+
 /// Steering and hand-over without pins.
 async fn serves_without_pins() {
     let site = Site::new().await;
     let mut first = start(&site, ALL, &[]).await;
-    let asked = ("least-loaded".to_owned(), "asked".to_owned());
-    assert_eq!(Metrics::read().await.steering(), asked, "{}", first.log());
+    assert_eq!(Metrics::read().await.steering(), asked(), "{}", first.log());
     first.logs("/sys/fs/bpf").await;
 
-    let load = Load::start(light(&site));
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let second = take_over(&site, ALL, &[]).await;
-    first.ended_well().await;
-    assert_eq!(Metrics::read().await.steering(), asked, "{}", second.log());
-    let report = load.end().await;
-    report.print("hand-over without pins");
-    report.assert_nothing_failed();
-    end(second).await;
+    hands_over_whole(&site, first, "hand-over without pins").await;
 }
 
 #[test]
