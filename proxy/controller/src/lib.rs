@@ -4,6 +4,7 @@
 //! joins the two and publishes. [`resolve`] keeps the addresses of ExternalName services.
 #![forbid(unsafe_code)]
 
+pub mod inventory;
 pub mod object;
 pub mod reconcile;
 pub mod resolve;

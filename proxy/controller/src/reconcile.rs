@@ -8,7 +8,8 @@ use tidegate_model::{Hostname, Problem, UnixTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::source::Update;
+use crate::source::{Update, View};
+use crate::translate::{Referenced, Settings};
 use crate::{Change, Translation, Translator};
 
 /// Longest sleep towards a [recheck](Translation::recheck_at), so that a clock that is set is noticed.
@@ -39,6 +40,10 @@ pub struct Channels {
     pub updates: mpsc::Receiver<Update>,
     /// From the resolver.
     pub resolutions: mpsc::Receiver<Vec<Change>>,
+    /// New settings of the translation, each in place of those before; it may close.
+    pub settings: watch::Receiver<Settings>,
+    /// To the source: what is referred to, which it has to hold.
+    pub referenced: watch::Sender<Arc<Referenced>>,
     /// To the resolver: the names to resolve.
     pub names: watch::Sender<BTreeSet<Hostname>>,
     /// What is in force; `None` before the first complete view.
@@ -47,7 +52,12 @@ pub struct Channels {
 
 /// Runs until the source ends.
 pub async fn run(mut translator: Translator, coalesce: Coalesce, channels: Channels) {
-    let translate = |changes: Vec<Change>, now| translator.apply(changes, now);
+    let translate = |work: Work, now| {
+        if let Some(settings) = work.settings {
+            translator.set_settings(settings);
+        }
+        translator.apply(work.changes, now)
+    };
     Reconciler::new(translate, now, coalesce, channels)
         .run()
         .await;
@@ -70,17 +80,26 @@ struct Reconciler<T, C> {
     clock: C,
     coalesce: Coalesce,
     channels: Channels,
-    /// Changes that are not translated yet.
-    gathered: Vec<Change>,
+    /// What is not translated yet.
+    gathered: Work,
     /// What the source says is wrong.
     problems: Vec<Problem>,
     recheck_at: Option<UnixTime>,
+}
+
+/// What is to be translated together.
+#[derive(Debug, Default)]
+struct Work {
+    changes: Vec<Change>,
+    /// New ones, to be in force before the changes.
+    settings: Option<Settings>,
 }
 
 /// What the loop woke up for.
 enum Wake {
     Update(Update),
     Resolved(Vec<Change>),
+    Settings(Settings),
     /// The time is up that was waited for.
     Time,
     SourceEnded,
@@ -88,7 +107,7 @@ enum Wake {
 
 impl<T, C> Reconciler<T, C>
 where
-    T: FnMut(Vec<Change>, UnixTime) -> Translation,
+    T: FnMut(Work, UnixTime) -> Translation,
     C: Fn() -> UnixTime,
 {
     fn new(translate: T, clock: C, coalesce: Coalesce, channels: Channels) -> Self {
@@ -97,7 +116,7 @@ where
             clock,
             coalesce,
             channels,
-            gathered: Vec::new(),
+            gathered: Work::default(),
             problems: Vec::new(),
             recheck_at: None,
         }
@@ -106,11 +125,12 @@ where
     async fn run(mut self) {
         loop {
             match self.wake(None).await {
-                Wake::Update(update) => {
-                    self.take(update);
-                    break;
-                }
-                Wake::Resolved(changes) => self.gathered.extend(changes),
+                Wake::Update(update) => match self.take(update) {
+                    View::Complete => break,
+                    View::Partial => _ = self.translate(),
+                },
+                Wake::Resolved(changes) => self.gathered.changes.extend(changes),
+                Wake::Settings(settings) => self.gathered.settings = Some(settings),
                 Wake::Time => {}
                 Wake::SourceEnded => return,
             }
@@ -126,8 +146,9 @@ where
     async fn gather(&mut self) -> bool {
         let first = loop {
             match self.wake(self.recheck_time()).await {
-                Wake::Update(update) => self.take(update),
-                Wake::Resolved(changes) => self.gathered.extend(changes),
+                Wake::Update(update) => _ = self.take(update),
+                Wake::Resolved(changes) => self.gathered.changes.extend(changes),
+                Wake::Settings(settings) => self.gathered.settings = Some(settings),
                 Wake::Time if self.is_recheck_due() => return true,
                 Wake::Time => continue,
                 Wake::SourceEnded => return false,
@@ -139,8 +160,9 @@ where
         loop {
             let until = limit.min(last + self.coalesce.quiet);
             match self.wake(Some(until)).await {
-                Wake::Update(update) => self.take(update),
-                Wake::Resolved(changes) => self.gathered.extend(changes),
+                Wake::Update(update) => _ = self.take(update),
+                Wake::Resolved(changes) => self.gathered.changes.extend(changes),
+                Wake::Settings(settings) => self.gathered.settings = Some(settings),
                 Wake::Time | Wake::SourceEnded => return true,
             }
             last = Instant::now();
@@ -155,13 +177,17 @@ where
         tokio::select! {
             update = channels.updates.recv() => update.map_or(Wake::SourceEnded, Wake::Update),
             Some(changes) = channels.resolutions.recv() => Wake::Resolved(changes),
+            Ok(()) = channels.settings.changed() => {
+                Wake::Settings(channels.settings.borrow_and_update().clone())
+            }
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Wake::Time,
         }
     }
 
-    fn take(&mut self, update: Update) {
-        self.gathered.extend(update.changes);
+    fn take(&mut self, update: Update) -> View {
+        self.gathered.changes.extend(update.changes);
         self.problems = update.problems;
+        update.view
     }
 
     fn is_recheck_due(&self) -> bool {
@@ -176,13 +202,11 @@ where
         Some(Instant::now() + left.min(CLOCK_CHECK))
     }
 
-    fn publish(&mut self) {
-        let changes = std::mem::take(&mut self.gathered);
+    /// Translates what is gathered, and tells source and resolver what they are to hold.
+    fn translate(&mut self) -> Translation {
+        let work = std::mem::take(&mut self.gathered);
         let now = (self.clock)();
-        let mut translation = (self.translate)(changes, now);
-        translation.problems.extend(self.problems.iter().cloned());
-        translation.problems.sort();
-        translation.problems.dedup();
+        let translation = (self.translate)(work, now);
         // An edge that is not ahead would be rechecked without end.
         self.recheck_at = translation.recheck_at.filter(|at| *at > now);
         self.channels.names.send_if_modified(|names| {
@@ -190,6 +214,19 @@ where
             names.clone_from(&translation.names);
             differs
         });
+        self.channels.referenced.send_if_modified(|referenced| {
+            let differs = !Arc::ptr_eq(referenced, &translation.referenced);
+            referenced.clone_from(&translation.referenced);
+            differs
+        });
+        translation
+    }
+
+    fn publish(&mut self) {
+        let mut translation = self.translate();
+        translation.problems.extend(self.problems.iter().cloned());
+        translation.problems.sort();
+        translation.problems.dedup();
         self.channels
             .published
             .send_replace(Some(Arc::new(translation)));

@@ -65,10 +65,14 @@ impl ControlInputs {
         let (resolutions_to, resolutions) = mpsc::channel(16);
         let (names, wanted) = watch::channel(Default::default());
         let (published, translations) = watch::channel(None);
+        let (_settings_to, settings) = watch::channel(self.translation.clone());
+        let (referenced, _) = watch::channel(Default::default());
         let translator = Translator::new(self.translation);
         let channels = Channels {
             updates,
             resolutions,
+            settings,
+            referenced,
             names,
             published,
         };

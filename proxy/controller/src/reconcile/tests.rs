@@ -29,6 +29,7 @@ fn update(changes: &[&str]) -> Update {
     Update {
         changes: changes.iter().map(|text| change(text)).collect(),
         problems: Vec::new(),
+        view: View::Complete,
     }
 }
 
@@ -36,6 +37,8 @@ fn update(changes: &[&str]) -> Update {
 struct Fixture {
     updates: mpsc::Sender<Update>,
     resolutions: mpsc::Sender<Vec<Change>>,
+    settings: watch::Sender<Settings>,
+    referenced: watch::Receiver<Arc<Referenced>>,
     names: watch::Receiver<BTreeSet<Hostname>>,
     published: watch::Receiver<Option<Arc<Translation>>>,
     log: Rc<RefCell<Vec<String>>>,
@@ -47,11 +50,15 @@ impl Fixture {
     fn start() -> (Self, impl Future<Output = ()>) {
         let (updates, updates_receiver) = mpsc::channel(16);
         let (resolutions, resolutions_receiver) = mpsc::channel(16);
+        let (settings, settings_receiver) = watch::channel(Settings::default());
+        let (referenced, referenced_receiver) = watch::channel(Arc::default());
         let (names, names_receiver) = watch::channel(BTreeSet::new());
         let (published, published_receiver) = watch::channel(None);
         let fixture = Self {
             updates,
             resolutions,
+            settings,
+            referenced: referenced_receiver,
             names: names_receiver,
             published: published_receiver,
             log: Rc::default(),
@@ -59,12 +66,13 @@ impl Fixture {
             start: Instant::now(),
         };
         let (log, answer, start) = (fixture.log.clone(), fixture.answer.clone(), fixture.start);
-        let translate = move |changes: Vec<Change>, _| {
-            let names = changes.iter().map(|change| match change {
+        let translate = move |work: Work, _| {
+            let names = work.changes.iter().map(|change| match change {
                 Change::Resolved(name, _) => name.to_string(),
                 other => panic!("{other:?}"),
             });
-            let names: Vec<_> = names.collect();
+            let settings = work.settings.map(|_| "settings".to_owned());
+            let names: Vec<_> = settings.into_iter().chain(names).collect();
             let at = start.elapsed().as_millis();
             log.borrow_mut().push(format!("{at} {}", names.join(" ")));
             answer.borrow().clone()
@@ -73,6 +81,8 @@ impl Fixture {
         let channels = Channels {
             updates: updates_receiver,
             resolutions: resolutions_receiver,
+            settings: settings_receiver,
+            referenced,
             names,
             published,
         };
@@ -218,4 +228,49 @@ async fn what_was_gathered_is_published_when_the_source_ends() {
     };
     tokio::join!(run, script);
     assert_eq!(*log.borrow(), ["0 a", "10 b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partial_view_tells_what_is_needed_and_publishes_nothing() {
+    let (mut fixture, run) = Fixture::start();
+    let script = async move {
+        let needed = Referenced {
+            secrets: [NamespacedName::new("default", "tls")].into(),
+            ..Referenced::default()
+        };
+        fixture.answer.borrow_mut().referenced = Arc::new(needed.clone());
+        let partial = Update {
+            view: View::Partial,
+            ..update(&["a"])
+        };
+        fixture.updates.send(partial).await.unwrap();
+        fixture.referenced.changed().await.unwrap();
+        assert_eq!(**fixture.referenced.borrow(), needed);
+        sleep(5_000).await;
+        assert!(fixture.published.borrow_and_update().is_none());
+        fixture.send(&["b"]).await;
+        fixture.published.changed().await.unwrap();
+        assert_eq!(fixture.log(), ["0 a", "5000 b"]);
+    };
+    tokio::select! {
+        () = run => panic!("the loop ended"),
+        () = script => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_settings_are_translated_with_the_changes_beside_them() {
+    let (fixture, run) = Fixture::start();
+    let script = async move {
+        fixture.send(&["a"]).await;
+        sleep(1_000).await;
+        fixture.settings.send_replace(Settings::default());
+        fixture.send(&["b"]).await;
+        sleep(1_000).await;
+        assert_eq!(fixture.log(), ["0 a", "1100 settings b"]);
+    };
+    tokio::select! {
+        () = run => panic!("the loop ended"),
+        () = script => {}
+    }
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use tidegate_model::{Level, Problem, Reason};
 use tokio::sync::mpsc;
 
-use super::Update;
 use super::catalog::Catalog;
 use super::fault;
 use super::follow::{self, Watches};
+use super::{Update, View};
 
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
@@ -157,6 +157,7 @@ impl Directory {
         Update {
             changes: self.catalog.changes(),
             problems,
+            view: View::Complete,
         }
     }
 

@@ -6,39 +6,55 @@ use tidegate_model::NamespacedName;
 
 /// The Ingresses that refer to something.
 #[derive(Debug)]
-pub(super) struct Index<K>(BTreeMap<K, BTreeSet<NamespacedName>>);
+pub(super) struct Index<K> {
+    users: BTreeMap<K, BTreeSet<NamespacedName>>,
+    /// Changes with the set of what is referred to.
+    version: u64,
+}
 
 impl<K> Default for Index<K> {
     fn default() -> Self {
-        Self(BTreeMap::new())
+        Self {
+            users: BTreeMap::new(),
+            version: 0,
+        }
     }
 }
 
 impl<K: Ord + Clone> Index<K> {
     pub(super) fn link(&mut self, key: &K, ingress: &NamespacedName) {
-        let ingresses = self.0.entry(key.clone()).or_default();
+        let ingresses = self.users.entry(key.clone()).or_default();
+        if ingresses.is_empty() {
+            self.version += 1;
+        }
         ingresses.insert(ingress.clone());
     }
 
     pub(super) fn unlink(&mut self, key: &K, ingress: &NamespacedName) {
-        if let Some(ingresses) = self.0.get_mut(key) {
+        if let Some(ingresses) = self.users.get_mut(key) {
             ingresses.remove(ingress);
             if ingresses.is_empty() {
-                self.0.remove(key);
+                self.users.remove(key);
+                self.version += 1;
             }
         }
     }
 
     /// Those that refer to this.
     pub(super) fn of(&self, key: &K) -> impl Iterator<Item = &NamespacedName> {
-        self.0.get(key).into_iter().flatten()
+        self.users.get(key).into_iter().flatten()
     }
 
     pub(super) fn contains(&self, key: &K) -> bool {
-        self.0.contains_key(key)
+        self.users.contains_key(key)
+    }
+
+    /// Another number each time when the keys are others.
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
-        self.0.keys()
+        self.users.keys()
     }
 }

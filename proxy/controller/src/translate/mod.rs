@@ -11,6 +11,7 @@ mod hosts;
 mod index;
 mod ingress;
 mod objects;
+mod referenced;
 mod report;
 mod secrets;
 mod selector;
@@ -39,7 +40,7 @@ use self::index::Index;
 use self::ingress::Derived;
 use self::objects::{Dirty, Objects};
 use self::report::{Part, Problems, Report};
-use self::secrets::{Referenced, Secrets};
+use self::secrets::{Found, Secrets};
 use self::server_names::ServerNames;
 use self::tls::Offer;
 use self::upstream::UpstreamSource;
@@ -47,6 +48,7 @@ use self::upstreams::Upstreams;
 use crate::Change;
 
 pub use self::class::{CONTROLLER, DEFAULT_CLASS};
+pub use self::referenced::Referenced;
 pub use self::selector::{Selector, SelectorError, SelectorFault};
 
 /// What decides which objects are ours and how they are served.
@@ -121,6 +123,8 @@ pub struct Translation {
     pub problems: Vec<Problem>,
     /// ExternalNames to resolve.
     pub names: BTreeSet<Hostname>,
+    /// What is referred to, and so has to be held. The same allocation as before when nothing of it changed.
+    pub referenced: Arc<Referenced>,
     /// When to translate again though nothing changed, because a certificate begins or ends its life then.
     pub recheck_at: Option<UnixTime>,
 }
@@ -139,6 +143,7 @@ pub struct Translator {
     secrets: Secrets,
     users_of_services: Index<NamespacedName>,
     users_of_secrets: Index<NamespacedName>,
+    referenced: referenced::Kept,
     /// What the controller's own default backend leads to.
     default_upstreams: BTreeMap<UpstreamId, UpstreamSource>,
     hosts: Hosts,
@@ -162,6 +167,7 @@ impl Translator {
             secrets: Secrets::default(),
             users_of_services: Index::default(),
             users_of_secrets: Index::default(),
+            referenced: referenced::Kept::default(),
             default_upstreams: BTreeMap::new(),
             hosts: Hosts::default(),
             server_names: ServerNames::default(),
@@ -170,6 +176,13 @@ impl Translator {
             problems: Problems::default(),
             done: None,
         }
+    }
+
+    /// Puts other settings in force. The next [`apply`](Self::apply) translates everything by them.
+    pub fn set_settings(&mut self, settings: Settings) {
+        let objects = std::mem::take(&mut self.objects);
+        *self = Self::new(settings);
+        self.objects = objects;
     }
 
     /// Takes changes in and says what follows from all objects as of `now`.
@@ -198,6 +211,11 @@ impl Translator {
         self.upstreams.update(&dirty, &self.objects, problems);
         concerned.extend(touched);
         self.update_statuses(&concerned);
+        self.referenced.update(
+            &self.settings,
+            &self.users_of_services,
+            &self.users_of_secrets,
+        );
         self.done = Some(now);
         self.translation(now)
     }
@@ -213,6 +231,7 @@ impl Translator {
             statuses: self.statuses.clone(),
             problems: self.problems.sorted(),
             names: self.upstreams.names(),
+            referenced: self.referenced.current().clone(),
             recheck_at: self.secrets.next_edge(now),
         }
     }
@@ -230,8 +249,8 @@ impl Translator {
         {
             let found = self.secrets.refer(&name, &self.objects);
             let offer = match found {
-                Referenced::Usable(parsed) => Some(Offer::from(&*parsed)),
-                Referenced::Unusable | Referenced::Missing => None,
+                Found::Usable(parsed) => Some(Offer::from(&*parsed)),
+                Found::Unusable | Found::Missing => None,
             };
             self.server_names.set_fallback(offer);
         }

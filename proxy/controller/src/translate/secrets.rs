@@ -13,7 +13,7 @@ use super::report::Report;
 
 /// What a reference to a Secret leads to.
 #[derive(Debug)]
-pub(super) enum Referenced {
+pub(super) enum Found {
     Usable(Arc<Parsed>),
     /// There, but no use; the Secret's own problems say why.
     Unusable,
@@ -35,10 +35,10 @@ pub(super) struct Secrets {
 
 impl Secrets {
     /// Looks a Secret up, and parses it unless its content has been parsed before.
-    pub(super) fn refer(&mut self, name: &NamespacedName, objects: &Objects) -> Referenced {
+    pub(super) fn refer(&mut self, name: &NamespacedName, objects: &Objects) -> Found {
         let Some(secret) = objects.secrets.get(name) else {
             self.forget(name);
-            return Referenced::Missing;
+            return Found::Missing;
         };
         let known = self.entries.get_mut(name).filter(|entry| {
             Arc::ptr_eq(&entry.secret, secret) || certificate::same_content(&entry.secret, secret)
@@ -50,7 +50,7 @@ impl Secrets {
             }
             None => self.parse(name, secret),
         };
-        parsed.map_or(Referenced::Unusable, Referenced::Usable)
+        parsed.map_or(Found::Unusable, Found::Usable)
     }
 
     /// Drops what nobody refers to any more.

@@ -10,7 +10,7 @@ use super::certificate::{KeyAlgorithm, Parsed};
 use super::ingress::Scope;
 use super::objects::Objects;
 use super::report::Report;
-use super::secrets::{Referenced, Secrets};
+use super::secrets::{Found, Secrets};
 
 /// That an Ingress terminates TLS for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,14 +91,14 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn usable(
         &mut self,
-        found: Referenced,
+        found: Found,
         secret: &NamespacedName,
         field: &str,
     ) -> Option<Arc<Parsed>> {
         match found {
-            Referenced::Usable(parsed) => Some(parsed),
-            Referenced::Unusable => None,
-            Referenced::Missing => {
+            Found::Usable(parsed) => Some(parsed),
+            Found::Unusable => None,
+            Found::Missing => {
                 self.report.error(
                     Reason::SecretNotFound,
                     format!("{field}.secretName"),
