@@ -1,4 +1,4 @@
-//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `kernels`, `bench`, `ebpf`, `tidy`.
+//! What a developer runs: `cargo xtask test`, `fuzz`, `conformance`, `kernels`, `bench`, `testbed`, `ebpf`, `tidy`.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -13,6 +13,7 @@ mod setup;
 mod table;
 mod terminal;
 mod test;
+mod testbed;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ enum Task {
     Kernels(kernels::Args),
     /// Compare Tidegate with other proxies, or measure one part of it
     Bench(bench::Args),
+    /// Start, show or remove a real Kubernetes cluster of namespaces and processes on this machine
+    Testbed(testbed::Args),
     /// Build the object with the programs that run in the kernel, or check the committed one
     Ebpf(ebpf::Args),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Conformance => conformance::run(),
         Task::Kernels(args) => kernels::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Testbed(args) => testbed::run(&args),
         Task::Ebpf(args) => ebpf::run(&args),
     };
     match outcome {

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use tidegate_testbed::programs;
+
 use crate::ebpf::linker;
 use crate::process::{self, exists};
 use crate::terminal::say;
@@ -58,6 +60,8 @@ pub(crate) enum Need {
     QemuX86,
     /// An emulator of arm64 machines.
     QemuArm,
+    /// etcd, the API server, its controllers, kubectl and helm, which Go builds once.
+    Testbed,
     /// cpio, which packs a kernel's initial file system.
     Cpio,
 }
@@ -91,6 +95,7 @@ impl Need {
             Self::DebianRustc => debian_version("rustc-web").is_some(),
             Self::QemuX86 => exists("qemu-system-x86_64"),
             Self::QemuArm => exists("qemu-system-aarch64"),
+            Self::Testbed => programs::are_built(),
             Self::Cpio => exists("cpio"),
         }
     }
@@ -117,6 +122,10 @@ impl Need {
             Self::DebianRustc => Source::Apt("rustc-web"),
             Self::QemuX86 => Source::Apt("qemu-system-x86"),
             Self::QemuArm => Source::Apt("qemu-system-arm"),
+            Self::Testbed => Source::Own(|| {
+                programs::ensure()?;
+                programs::helm().map(drop)
+            }),
             Self::Cpio => Source::Apt("cpio"),
         }
     }
