@@ -1,6 +1,7 @@
 //! The admin pages: liveness, readiness, metrics, and what is in force, for people and for Kubernetes.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use serde::Serialize;
 use socket2::Socket;
 use tidegate_dataplane::ListenAddress;
 use tidegate_model::{Problem, SnapshotDescription, UnixTime};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
@@ -27,6 +29,7 @@ use tracing::{debug, warn};
 use crate::app::{InForce, Serving};
 use crate::listening;
 use crate::readiness::Readiness;
+use crate::verbose::Parts;
 
 /// Connections at one time; more are closed as they come.
 const MAX_CONNECTIONS: usize = 64;
@@ -45,7 +48,7 @@ const INDEX: &str = "\
 Tidegate
 
 /livez             200 while the process runs
-/readyz            200 when it serves; ?verbose lists what it waits for
+/readyz            200 when it serves; ?verbose says what it waits for, what is in force and from where
 /metrics           metrics in the OpenMetrics text format
 /snapshot          routes, upstreams and certificates in force, as JSON
 /problems          what is wrong with which object, as JSON
@@ -57,6 +60,7 @@ pub(crate) struct Pages {
     readiness: Readiness,
     serving: Serving,
     registry: Registry,
+    parts: Parts,
 }
 
 /// A bound address, for pages that are made later.
@@ -86,11 +90,11 @@ impl Bound {
     }
 
     /// Where these pages will be.
-    pub(crate) fn with(self, pages: Pages) -> Admin {
+    pub(crate) fn with(self, pages: Arc<Pages>) -> Admin {
         Admin {
             bound: Some(self.socket),
             address: self.address,
-            pages: Arc::new(pages),
+            pages,
             listening: None,
         }
     }
@@ -123,11 +127,39 @@ impl Admin {
     }
 }
 
-async fn run(listener: TcpListener, pages: Arc<Pages>) {
+/// What connections are accepted from.
+pub(crate) trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next one.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        Ok(stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept(&self) -> io::Result<UnixStream> {
+        let (stream, _) = self.accept().await?;
+        Ok(stream)
+    }
+}
+
+/// Answers whoever connects, without end.
+pub(crate) async fn run(listener: impl Listener, pages: Arc<Pages>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+            Ok(stream) => stream,
             Err(error) => {
                 warn!("admin listener: cannot accept: {error}; trying again");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -152,7 +184,10 @@ async fn run(listener: TcpListener, pages: Arc<Pages>) {
     }
 }
 
-async fn serve_connection(stream: TokioIo<tokio::net::TcpStream>, pages: &Pages) {
+async fn serve_connection(
+    stream: TokioIo<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
+    pages: &Pages,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let response = pages.answer(
             request.method(),
@@ -188,11 +223,17 @@ struct ProblemsPage<'a> {
 }
 
 impl Pages {
-    pub(crate) fn new(readiness: Readiness, serving: Serving, registry: Registry) -> Self {
+    pub(crate) fn new(
+        readiness: Readiness,
+        serving: Serving,
+        registry: Registry,
+        parts: Parts,
+    ) -> Self {
         Self {
             readiness,
             serving,
             registry,
+            parts,
         }
     }
 
@@ -226,6 +267,7 @@ impl Pages {
         });
         let mut text = String::new();
         if verbose {
+            text.push_str(&self.parts.lines(self.serving.borrow().as_ref()));
             for reason in &waiting {
                 text.push_str(&format!("waiting for: {reason}\n"));
             }

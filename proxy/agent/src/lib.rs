@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod app;
+mod cache;
 mod check;
 mod cli;
 mod clock;
@@ -16,14 +17,14 @@ mod listening;
 mod logging;
 mod metrics;
 mod output;
+mod probe;
 pub mod readiness;
 mod serve;
 pub mod settings;
+mod verbose;
 
 use std::fmt;
 use std::process::ExitCode;
-
-use clap::Parser;
 
 use cli::{Cli, Command};
 
@@ -73,10 +74,12 @@ impl fmt::Display for Failure {
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let outcome = match Cli::parse().command {
-        Command::Serve(flags) => serve::run(flags),
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let outcome = match cli.command {
+        Command::Serve(flags) => serve::run(&flags),
         Command::Check(flags) => check::run(flags),
         Command::Demo(flags) => demo::run(&flags),
+        Command::Probe(flags) => probe::run(&flags),
         // Nothing is loaded yet.
         Command::Doctor(flags) => doctor::run(&flags),
         Command::Completions { shell } => output::completions(shell),

@@ -6,14 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tidegate_dataplane::Queued;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::app::{self, Event, Running};
 use crate::cli::ServeFlags;
 use crate::hand_over::Standing;
-use crate::settings::{AfterHandOver, Settings};
-use crate::{Failure, limits, logging};
+use crate::logging::LogFilter;
+use crate::settings::{AfterHandOver, Settings, live};
+use crate::{Failure, limits, logging, output};
 
 /// How often a process that another one took over from looks whether its last connection has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -26,11 +28,15 @@ const SETTLE: Duration = Duration::from_millis(1500);
 const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// Serves until a signal ends it, or another process takes over.
-pub(crate) fn run(flags: ServeFlags) -> Result<ExitCode, Failure> {
+pub(crate) fn run(flags: &ServeFlags) -> Result<ExitCode, Failure> {
     let settings = Settings::for_serving(flags).map_err(Failure::usage)?;
-    logging::start(&settings.log)?;
+    if flags.print_config {
+        output::print(&settings.printed())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let log = logging::start(&settings.log)?;
     limits::raise_open_files();
-    let code = runtime()?.block_on(serve(settings))?;
+    let code = runtime()?.block_on(serve(flags, settings, log))?;
     Ok(code)
 }
 
@@ -42,9 +48,15 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the main runtime")
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<ExitCode> {
+async fn serve(
+    flags: &ServeFlags,
+    mut settings: Settings,
+    log: LogFilter,
+) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let (drain, after) = (settings.drain, settings.after_hand_over);
+    let live = live::follow(flags, &settings, log);
+    let (drain, after) = (live.drain.clone(), settings.after_hand_over);
+    settings.live = Some(live);
     let mut running = tokio::select! {
         running = app::start(settings) => running?,
         name = signals.next() => return Ok(ended_before_serving(name)),
@@ -73,9 +85,12 @@ fn at_once(name: &str) -> ! {
 
 /// The time from the first connection to the drain.
 struct Life {
-    drain: Duration,
+    /// Time for connections to end by themselves.
+    drain: watch::Receiver<Duration>,
     after: AfterHandOver,
     state: State,
+    /// When connections that were half open at the hand-over have ended up somewhere.
+    settled: Instant,
     /// Whether the process that has the ports keeps them, so that none is needed in reserve.
     released: bool,
 }
@@ -116,11 +131,12 @@ struct End {
 }
 
 impl Life {
-    fn new(drain: Duration, after: AfterHandOver) -> Self {
+    fn new(drain: watch::Receiver<Duration>, after: AfterHandOver) -> Self {
         Self {
             drain,
             after,
             state: State::Serving,
+            settled: Instant::now(),
             released: false,
         }
     }
@@ -143,6 +159,10 @@ impl Life {
         }
     }
 
+    fn drain(&self) -> Duration {
+        *self.drain.borrow()
+    }
+
     fn is_ending(&self) -> bool {
         matches!(self.state, State::Stopping { .. } | State::Retired { .. })
     }
@@ -152,18 +172,18 @@ impl Life {
             (State::Serving, Standing::Preparing) => {
                 info!(
                     "{name}: another process is about to take over; it has up to {:?}",
-                    self.drain
+                    self.drain()
                 );
-                let until = Instant::now() + self.drain;
+                let until = Instant::now() + self.drain();
                 self.state = State::Stopping { until };
                 None
             }
             (State::Serving, _) => {
                 info!(
                     "{name}: not ready any more; draining for up to {:?}",
-                    self.drain
+                    self.drain()
                 );
-                Some(End::within(self.drain))
+                Some(End::within(self.drain()))
             }
             (
                 State::Retired {
@@ -177,7 +197,7 @@ impl Life {
                 self.state = State::Retired { until, signalled };
                 None
             }
-            (State::Reserve, _) => Some(End::within(self.drain)),
+            (State::Reserve, _) => Some(End::within(self.drain())),
             (State::Stopping { .. } | State::Retired { .. }, _) => at_once(name),
         }
     }
@@ -191,7 +211,7 @@ impl Life {
             Standing::Preparing => {}
             Standing::Alone => {
                 if let State::Stopping { .. } = self.state {
-                    return Ok(Some(End::within(self.drain)));
+                    return Ok(Some(End::within(self.drain())));
                 }
                 if matches!(self.state, State::Retired { .. } | State::Reserve) {
                     warn!("hand-over: takes back the ports: the process that had them has died");
@@ -202,7 +222,7 @@ impl Life {
                     ..
                 } = self.state
                 {
-                    return Ok(Some(End::within(self.drain)));
+                    return Ok(Some(End::within(self.drain())));
                 }
                 self.state = State::Serving;
             }
@@ -236,19 +256,21 @@ impl Life {
         };
         info!(
             "hand-over: retired; connections may last for up to {:?}",
-            self.drain
+            self.drain()
         );
         running.retire().await;
-        let until = Instant::now() + self.drain;
+        let now = Instant::now();
+        self.settled = now + SETTLE;
+        let until = now + self.drain();
         self.state = State::Retired { until, signalled };
     }
 
     fn on_look(&mut self, running: &Running) -> Option<End> {
         let now = Instant::now();
         match self.state {
-            State::Stopping { until } if now >= until => Some(End::within(self.drain)),
+            State::Stopping { until } if now >= until => Some(End::within(self.drain())),
             State::Retired { until, .. } if now >= until => Some(self.replaced(running)),
-            State::Retired { until, .. } if until.duration_since(now) + SETTLE > self.drain => None,
+            State::Retired { .. } if now < self.settled => None,
             State::Retired { .. } | State::Reserve if self.released => Some(self.replaced(running)),
             State::Retired { signalled, .. } if running.open_connections() == 0 => {
                 if self.after == AfterHandOver::Wait && signalled == Signalled::No {
@@ -293,7 +315,10 @@ impl End {
 }
 
 /// Drains, and stays after that if it is to.
-async fn finish(running: Running, end: End, signals: &mut Signals) -> ExitCode {
+async fn finish(mut running: Running, end: End, signals: &mut Signals) -> ExitCode {
+    // A process that waits is alive, and never ready again.
+    let _probe = running.take_probe();
+    let _ended = running.readiness().guard("ended");
     let End {
         left,
         queued,

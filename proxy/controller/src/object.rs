@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -23,6 +23,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// v1 Secret
     Secret(Arc<Secret>),
+    /// v1 Namespace
+    Namespace(Arc<Namespace>),
 }
 
 impl Object {
@@ -34,6 +36,7 @@ impl Object {
             Self::Service(_) => "Service",
             Self::EndpointSlice(_) => "EndpointSlice",
             Self::Secret(_) => "Secret",
+            Self::Namespace(_) => "Namespace",
         }
     }
 
@@ -45,6 +48,7 @@ impl Object {
             Self::Service(object) => &object.metadata,
             Self::EndpointSlice(object) => &object.metadata,
             Self::Secret(object) => &object.metadata,
+            Self::Namespace(object) => &object.metadata,
         }
     }
 
@@ -52,7 +56,7 @@ impl Object {
     pub fn reference(&self) -> ObjectRef {
         let metadata = self.metadata();
         let namespace = match self {
-            Self::IngressClass(_) => "",
+            Self::IngressClass(_) | Self::Namespace(_) => "",
             _ => metadata.namespace.as_deref().unwrap_or("default"),
         };
         let name = metadata.name.as_deref().unwrap_or_default();

@@ -15,6 +15,9 @@ use crate::{Change, Translation, Translator};
 /// Longest sleep towards a [recheck](Translation::recheck_at), so that a clock that is set is noticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
+/// Longest wait for what is newly referred to before a translation is published without it.
+const HOLD: Duration = Duration::from_secs(1);
+
 /// How long changes are gathered before they are translated together.
 #[derive(Clone, Copy, Debug)]
 pub struct Coalesce {
@@ -84,6 +87,8 @@ struct Reconciler<T, C> {
     gathered: Work,
     /// What the source says is wrong.
     problems: Vec<Problem>,
+    /// What is referred to and wholly known, where the source holds no more than that.
+    answered: Option<Arc<Referenced>>,
     recheck_at: Option<UnixTime>,
 }
 
@@ -99,7 +104,7 @@ struct Work {
 enum Wake {
     Update(Update),
     Resolved(Vec<Change>),
-    Settings(Settings),
+    Settings(Box<Settings>),
     /// The time is up that was waited for.
     Time,
     SourceEnded,
@@ -118,6 +123,7 @@ where
             channels,
             gathered: Work::default(),
             problems: Vec::new(),
+            answered: None,
             recheck_at: None,
         }
     }
@@ -130,14 +136,14 @@ where
                     View::Partial => _ = self.translate(),
                 },
                 Wake::Resolved(changes) => self.gathered.changes.extend(changes),
-                Wake::Settings(settings) => self.gathered.settings = Some(settings),
+                Wake::Settings(settings) => self.gathered.settings = Some(*settings),
                 Wake::Time => {}
                 Wake::SourceEnded => return,
             }
         }
-        self.publish();
+        self.publish().await;
         while self.gather().await {
-            self.publish();
+            self.publish().await;
         }
     }
 
@@ -148,7 +154,7 @@ where
             match self.wake(self.recheck_time()).await {
                 Wake::Update(update) => _ = self.take(update),
                 Wake::Resolved(changes) => self.gathered.changes.extend(changes),
-                Wake::Settings(settings) => self.gathered.settings = Some(settings),
+                Wake::Settings(settings) => self.gathered.settings = Some(*settings),
                 Wake::Time if self.is_recheck_due() => return true,
                 Wake::Time => continue,
                 Wake::SourceEnded => return false,
@@ -162,7 +168,7 @@ where
             match self.wake(Some(until)).await {
                 Wake::Update(update) => _ = self.take(update),
                 Wake::Resolved(changes) => self.gathered.changes.extend(changes),
-                Wake::Settings(settings) => self.gathered.settings = Some(settings),
+                Wake::Settings(settings) => self.gathered.settings = Some(*settings),
                 Wake::Time | Wake::SourceEnded => return true,
             }
             last = Instant::now();
@@ -178,7 +184,7 @@ where
             update = channels.updates.recv() => update.map_or(Wake::SourceEnded, Wake::Update),
             Some(changes) = channels.resolutions.recv() => Wake::Resolved(changes),
             Ok(()) = channels.settings.changed() => {
-                Wake::Settings(channels.settings.borrow_and_update().clone())
+                Wake::Settings(Box::new(channels.settings.borrow_and_update().clone()))
             }
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => Wake::Time,
         }
@@ -187,6 +193,7 @@ where
     fn take(&mut self, update: Update) -> View {
         self.gathered.changes.extend(update.changes);
         self.problems = update.problems;
+        self.answered = update.answered;
         update.view
     }
 
@@ -200,6 +207,12 @@ where
         let UnixTime(now) = (self.clock)();
         let left = Duration::from_secs(u64::try_from(at.saturating_sub(now)).unwrap_or_default());
         Some(Instant::now() + left.min(CLOCK_CHECK))
+    }
+
+    /// Whether the source has told all that a translation refers to.
+    fn is_answered(&self, translation: &Translation) -> bool {
+        let answered = self.answered.as_ref();
+        answered.is_none_or(|answered| Arc::ptr_eq(answered, &translation.referenced))
     }
 
     /// Translates what is gathered, and tells source and resolver what they are to hold.
@@ -222,8 +235,19 @@ where
         translation
     }
 
-    fn publish(&mut self) {
+    async fn publish(&mut self) {
         let mut translation = self.translate();
+        let limit = Instant::now() + HOLD;
+        // A Service that nothing has referred to until now would be served without its endpoints for a moment.
+        while !self.is_answered(&translation) {
+            match self.wake(Some(limit)).await {
+                Wake::Update(update) => _ = self.take(update),
+                Wake::Resolved(changes) => self.gathered.changes.extend(changes),
+                Wake::Settings(settings) => self.gathered.settings = Some(*settings),
+                Wake::Time | Wake::SourceEnded => break,
+            }
+            translation = self.translate();
+        }
         translation.problems.extend(self.problems.iter().cloned());
         translation.problems.sort();
         translation.problems.dedup();

@@ -42,6 +42,8 @@ struct TestSettings {
     watch_ingress_without_class: bool,
     namespaces: BTreeSet<String>,
     selector: String,
+    namespace_selector: String,
+    own_namespace: Option<String>,
     default_backend: Option<String>,
     default_certificate: Option<String>,
     redirect: Option<String>,
@@ -117,6 +119,7 @@ fn parse(name: &str, text: &str) -> (TranslateTest, Vec<Change>) {
             "Service" => changes.push(Object::Service(Arc::new(typed(name, document)))),
             "EndpointSlice" => changes.push(Object::EndpointSlice(Arc::new(typed(name, document)))),
             "Secret" => changes.push(Object::Secret(Arc::new(typed(name, document)))),
+            "Namespace" => changes.push(Object::Namespace(Arc::new(typed(name, document)))),
             other => panic!("{name}: no object of kind '{other}' is read"),
         }
     }
@@ -166,6 +169,8 @@ impl TestSettings {
             watch_ingress_without_class: self.watch_ingress_without_class,
             namespaces: self.namespaces.clone(),
             selector: self.selector.parse().expect("selector"),
+            namespace_selector: self.namespace_selector.parse().expect("selector"),
+            own_namespace: self.own_namespace.clone(),
             default_backend: self.default_backend.as_deref().map(service_port),
             default_certificate: self.default_certificate.as_deref().map(object_name),
             policy,
@@ -231,6 +236,12 @@ fn show(test: &TranslateTest, translation: &Translation) -> String {
         .iter()
         .map(|certificate| format!("{} {}", certificate.host, certificate.secret));
     section(&mut text, "certificates", certificates);
+    let challenges = translation.snapshot.challenges.entries().into_iter();
+    section(
+        &mut text,
+        "challenges",
+        challenges.map(|(token, answer)| format!("{token} -> {answer}")),
+    );
     let statuses = translation.statuses.iter().map(|(name, status)| {
         let tls = if status.tls { " tls" } else { "" };
         format!("{name} routes={}{tls}", status.routes)
@@ -267,8 +278,11 @@ fn answer(snapshot: &Snapshot, request: &str) -> String {
         Some(at) => rest.split_at(at),
         None => (rest, "/"),
     };
-    let lookup = snapshot.routes.find(host, path);
     let tls = scheme == "https";
+    if !tls && let Some(answer) = snapshot.challenges.answer_to(path) {
+        return answer.to_owned();
+    }
+    let lookup = snapshot.routes.find(host, path);
     let certificate = match snapshot.certificates.select(Some(host)) {
         _ if !tls => String::new(),
         [] => " with no certificate".to_owned(),

@@ -136,10 +136,7 @@ impl Bound {
     ) -> Result<(Dataplane, Listeners), StartError> {
         let provider = tls::provider();
         let sessions = Sessions::new(provider.clone())?;
-        let publisher = Publisher::new(
-            provider.clone(),
-            ServerCertificates::self_signed(&provider)?,
-        );
+        let publisher = Publisher::new(ServerCertificates::self_signed(&provider)?);
         let upstream_tls = upstream::connector(provider).map_err(TlsError::from)?;
         let (log, log_written) = match self.settings.access_log {
             AccessLog::Off => (None, None),

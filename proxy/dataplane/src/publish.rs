@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustls::crypto::CryptoProvider;
 use tidegate_model::Snapshot;
 use tokio::sync::watch;
 
@@ -25,7 +24,6 @@ pub struct Publisher {
 }
 
 struct Shared {
-    provider: Arc<CryptoProvider>,
     latest: Mutex<Latest>,
     channel: watch::Sender<Published>,
 }
@@ -36,14 +34,13 @@ struct Latest {
 }
 
 impl Publisher {
-    pub(crate) fn new(provider: Arc<CryptoProvider>, certificates: ServerCertificates) -> Self {
+    pub(crate) fn new(certificates: ServerCertificates) -> Self {
         let latest = Mutex::new(Latest {
             generation: 0,
             certificates: Arc::new(certificates),
         });
         Self {
             shared: Arc::new(Shared {
-                provider,
                 latest,
                 channel: watch::Sender::new(None),
             }),
@@ -60,9 +57,8 @@ impl Publisher {
             .unwrap_or_else(PoisonError::into_inner);
         latest.generation += 1;
         if !Arc::ptr_eq(latest.certificates.index(), &snapshot.certificates) {
-            let followed = latest
-                .certificates
-                .follow(&snapshot.certificates, &self.shared.provider);
+            let (followed, unparsed) = latest.certificates.follow(&snapshot.certificates);
+            unparsed.parse();
             latest.certificates = Arc::new(followed);
         }
         let current = Current {

@@ -68,7 +68,8 @@ pub struct Certificate {
 impl Certificate {
     /// Whether the leaf is valid for every host of the pattern.
     pub fn covers(&self, host: &HostPattern) -> bool {
-        self.names.iter().any(|name| name.covers(host))
+        let is_named = |pattern| self.names.binary_search(pattern).is_ok();
+        is_named(host) || host.wildcard_above().as_ref().is_some_and(is_named)
     }
 }
 

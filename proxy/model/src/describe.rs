@@ -65,6 +65,9 @@ pub struct SnapshotDescription {
     pub upstreams: Vec<UpstreamDescription>,
     /// By host.
     pub certificates: Vec<CertificateDescription>,
+    /// Tokens of the ACME challenges that are answered, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub challenges: Vec<String>,
 }
 
 impl Snapshot {
@@ -102,6 +105,12 @@ impl Snapshot {
             routes,
             upstreams: upstreams.collect(),
             certificates: certificates.collect(),
+            challenges: self
+                .challenges
+                .entries()
+                .into_iter()
+                .map(|(token, _)| token.to_owned())
+                .collect(),
         }
     }
 

@@ -123,6 +123,15 @@ impl HostPattern {
         }
     }
 
+    /// The wildcard that an exact host is under, if there can be one.
+    pub fn wildcard_above(&self) -> Option<Self> {
+        let Self::Exact(name) = self else {
+            return None;
+        };
+        let parent = parent(name.as_str())?;
+        Hostname::parse(parent).ok().map(Self::Wildcard)
+    }
+
     /// Whether every host of `other` is one of these too.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {

@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 
 mod certificate;
+mod challenge;
 mod describe;
+mod excerpt;
 mod host;
 mod object;
 mod path;
@@ -17,9 +19,11 @@ mod time;
 mod upstream;
 
 pub use certificate::{Certificate, CertificateIndex, Fingerprint, PrivateKey};
+pub use challenge::{ChallengeAnswers, ChallengeError};
 pub use describe::{
     CertificateDescription, RouteDescription, SnapshotDescription, UpstreamDescription,
 };
+pub use excerpt::Excerpt;
 pub use host::{HostPattern, Hostname, HostnameError, authority_host};
 pub use object::{NamespacedName, ObjectRef};
 pub use path::{PathError, PathKind, PathMatch};

@@ -73,6 +73,12 @@ pub enum Reason {
     HostNotCovered,
     /// A host under `spec.tls` that no rule uses.
     UnusedTlsHost,
+    /// An entry of a Secret with challenge answers that is none.
+    InvalidChallengeAnswer,
+    /// There is no object for a namespace whose labels decide about its Ingresses.
+    NamespaceNotFound,
+    /// The object has more problems than are listed.
+    TooManyProblems,
 }
 
 impl fmt::Display for Reason {
@@ -95,6 +101,32 @@ pub struct Problem {
     pub reason: Reason,
     /// The value found, what follows from it, and what to do. One or two sentences.
     pub message: String,
+}
+
+/// Most characters of a field's path that a Problem has.
+const FIELD: usize = 300;
+/// Most characters of its message: Events hold no more (events.k8s.io/v1 `note`).
+const MESSAGE: usize = 1000;
+
+impl Problem {
+    /// The Problem with its texts cut to what people read and an Event holds. Values that are quoted in them should
+    /// have been [shortened](crate::Excerpt) before.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        cut(&mut self.field, FIELD);
+        cut(&mut self.message, MESSAGE);
+        self
+    }
+}
+
+fn cut(text: &mut String, limit: usize) {
+    // A character has at least one byte, so this rules most texts out.
+    if text.len() > limit
+        && let Some((end, _)) = text.char_indices().nth(limit)
+    {
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 impl fmt::Display for Problem {

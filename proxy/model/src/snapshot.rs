@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::{CertificateIndex, RouteTable, Upstream, UpstreamId};
+use crate::{CertificateIndex, ChallengeAnswers, RouteTable, Upstream, UpstreamId};
 
 /// Which plain-text requests are redirected to HTTPS, unless a route says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -94,6 +94,8 @@ pub struct Snapshot {
     pub upstreams: Arc<HashMap<UpstreamId, Arc<Upstream>>>,
     /// Which certificate is for whom.
     pub certificates: Arc<CertificateIndex>,
+    /// What ACME servers are answered.
+    pub challenges: Arc<ChallengeAnswers>,
     /// Settings for every request.
     pub policy: Arc<Policy>,
 }

@@ -4,30 +4,39 @@
 //! returns what was bound. Beside a process of the same instance it prepares only, and [`Running::enter`] takes the ports
 //! over once everything is ready. Whatever starts an instance — `tidegate serve`, the demo, a test — starts it here.
 
+mod before;
 mod control;
 mod guarding;
+mod in_force;
+mod inputs;
 mod ports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use prometheus_client::registry::Registry;
-use tidegate_controller::Translation;
 use tidegate_dataplane::{BoundAddress, Dataplane, DrainReport, ListenerProtocol, Queued};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
+use crate::cache::Cache;
 use crate::ebpf;
 use crate::hand_over::{self, Found, Owner, Ownership, Predecessor, Standing};
 use crate::listening;
-use crate::metrics::{ControlMetrics, SteeringMetrics};
+use crate::metrics::{CacheMetrics, ClusterMetrics, ControlMetrics, SteeringMetrics};
+use crate::probe::ProbeSocket;
 use crate::readiness::{Guard, Readiness};
+use crate::settings::live::Live;
 use crate::settings::{Settings, SteeringMode};
-use control::{ControlInputs, ControlPlane, Publication};
+use crate::verbose::Parts;
+use before::{last_good, predecessor_of, refuse_taken};
+pub(crate) use control::Shared;
+use control::{ControlInputs, ControlPlane, Publication, SourceInputs};
 use guarding::Guarding;
+pub use in_force::{InForce, Origin, Serving};
 pub(crate) use ports::SharedSteering;
 use ports::{Plan, Ports};
 
@@ -36,22 +45,6 @@ const HAND_OVER: &str = "hand-over";
 
 /// How long a newcomer prepares before it says what it waits for, each time.
 const PREPARING: Duration = Duration::from_secs(30);
-
-/// A translation that the workers serve.
-#[derive(Clone, Debug)]
-pub struct InForce {
-    /// Counts publications; 1 for the first.
-    pub generation: u64,
-    /// When it was published.
-    pub since: Instant,
-    /// The same by the system's clock, in seconds since 1970.
-    pub published_at: tidegate_model::UnixTime,
-    /// What it is.
-    pub translation: Arc<Translation>,
-}
-
-/// What is served now; `None` before the first publication.
-pub type Serving = watch::Receiver<Option<InForce>>;
 
 /// What a process is to its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +85,11 @@ pub(crate) enum Event {
 pub struct Running {
     addresses: Vec<BoundAddress>,
     admin: Option<Admin>,
+    probe: Option<ProbeSocket>,
     dataplane: Dataplane,
     control: ControlPlane,
+    cache: Option<Cache>,
+    shared: Shared,
     readiness: Readiness,
     serving: Serving,
     ports: Ports,
@@ -118,7 +114,7 @@ struct Entry {
 /// Starts an instance. Call it within a tokio runtime, which serves the admin pages.
 ///
 /// # Errors
-/// When a listener cannot be bound or a thread cannot be started.
+/// When a listener cannot be bound, a thread cannot be started, or what is needed to reach the cluster is missing.
 pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let readiness = Readiness::new();
     let first_snapshot = readiness.guard("first snapshot");
@@ -126,12 +122,18 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let waiting = readiness.guard(HAND_OVER);
 
     let instance = settings.instance.to_string();
-    let from = hand_over::find(&instance).await?.among(&settings.dataplane);
+    let live = match settings.live.clone() {
+        Some(live) => live,
+        None => Live::still(&settings),
+    };
+    let mut from = hand_over::find(&instance).await?.among(&settings.dataplane);
     let predecessor = predecessor_of(&from, &instance);
     if !matches!(from, Found::Silent) {
         refuse_taken(&settings, predecessor)?;
     }
-    let mut dataplane_settings = settings.dataplane;
+    // While the listeners are made, what was served last is read.
+    let cache = inputs::cache(&settings)?;
+    let mut dataplane_settings = settings.dataplane.clone();
     let plan = Plan::of(settings.steering, &instance, &mut dataplane_settings);
     let bound = tidegate_dataplane::bind(dataplane_settings)
         .map_err(|error| listening::failed(error.address, &error.source))?;
@@ -152,31 +154,58 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     ports.set_listeners(listeners);
     drop(workers_started);
 
-    let guarding = Guarding::new(settings.guard, settings.drain);
     let phase = watch::Sender::new(Phase::Preparing);
     let (in_force, serving) = watch::channel(None);
-    let mut registry = Registry::with_prefix("tidegate");
+    let saved = last_good(cache.as_ref(), &mut from).await;
+    let shared = Shared::default();
+    let source = inputs::source(&settings, &live, &phase, &shared);
+    let cluster = matches!(source, SourceInputs::Cluster(_)).then(|| shared.clone());
+    let control = ControlPlane::start(ControlInputs {
+        translation: live.translation,
+        resolver: live.resolver,
+        publication: Publication {
+            publisher: dataplane.publisher(),
+            in_force,
+            origin: source.origin(),
+            saved,
+            cache: cache.clone(),
+            first: Some(first_snapshot),
+        },
+        source,
+    })
+    .await?;
+    let guarding = Guarding::new(settings.guard, settings.drain);
+    let mut registry = registry(cluster.is_some().then_some(instance));
     dataplane.register(&mut registry);
     registry.register_collector(Box::new(ControlMetrics::new(serving.clone())));
     let steering = SteeringMetrics::new(ports.steering(), phase.subscribe());
     registry.register_collector(Box::new(steering));
     registry.register_collector(Box::new(guarding.metrics()));
-    let pages = admin::Pages::new(readiness.clone(), serving.clone(), registry);
-    let control = ControlPlane::start(ControlInputs {
-        manifests: settings.manifests,
-        translation: settings.translation,
-        resolver: settings.resolver,
-        publication: Publication {
-            publisher: dataplane.publisher(),
-            in_force,
-            first: Some(first_snapshot),
-        },
-    })?;
+    if let Some(cache) = cache.clone() {
+        registry.register_collector(Box::new(CacheMetrics::new(cache)));
+    }
+    if let Some(shared) = cluster.clone() {
+        registry.register_collector(Box::new(ClusterMetrics::new(shared)));
+    }
+    registry.register_collector(Box::new(live.pending.clone()));
+    let parts = Parts {
+        cache: cache.clone(),
+        cluster,
+        pending: live.pending,
+    };
+    let pages = admin::Pages::new(readiness.clone(), serving.clone(), registry, parts);
+    let pages = Arc::new(pages);
+    let probe = settings.probe_socket.as_deref();
+    let probe = probe.map(|path| ProbeSocket::open(path, pages.clone()));
+    let probe = probe.transpose()?;
     let mut running = Running {
         addresses,
         admin: admin.map(|admin| admin.with(pages)),
+        probe,
         dataplane,
         control,
+        cache,
+        shared,
         readiness,
         serving,
         ports,
@@ -200,41 +229,10 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     Ok(running)
 }
 
-impl Found {
-    /// The same, but for a process that has none of these addresses, from which there is nothing to take over.
-    fn among(self, wanted: &tidegate_dataplane::Settings) -> Self {
-        let Self::Someone(predecessor) = &self else {
-            return self;
-        };
-        let theirs = &predecessor.ownership.listeners;
-        let mut ours = wanted.http.iter().chain(&wanted.https);
-        if ours.any(|address| listening::is_among(*address, theirs)) {
-            return self;
-        }
-        let texts: Vec<_> = theirs.iter().map(SocketAddr::to_string).collect();
-        Self::Apart(texts.join(", "))
-    }
-}
-
-/// The process to take over from; what stands in the way of one is logged.
-fn predecessor_of<'a>(from: &'a Found, instance: &str) -> Option<&'a Ownership> {
-    match from {
-        Found::Someone(predecessor) => return Some(&predecessor.ownership),
-        Found::Nobody(_) => {}
-        Found::Silent => warn!(
-            "hand-over: a process of instance {instance} has its name and does not answer; the ports are taken from it \
-             all the same"
-        ),
-        Found::Apart(theirs) => warn!(
-            "hand-over: a process of instance {instance} runs on other ports ({theirs}): both go on, but this one has no \
-             name and cannot hand over: give it one of its own with --instance"
-        ),
-        Found::Foreign(user) => warn!(
-            "hand-over: instance {instance} is named by a process of user {user}, who cannot share ports with this one; \
-             it starts without, and cannot hand over: give it another name with --instance"
-        ),
-    }
-    None
+/// For metrics. Instances of a cluster are side by side on its nodes and in one Prometheus, and are told apart by a label.
+fn registry(instance: Option<String>) -> Registry {
+    let label = |instance: String| ("tidegate_instance".into(), instance.into());
+    Registry::with_prefix_and_labels("tidegate", instance.into_iter().map(label))
 }
 
 /// Waits until the ports are all that is missing, and says from time to time what else is.
@@ -245,23 +243,6 @@ async fn ready(readiness: &Readiness) {
         let waiting = readiness.waiting_for().join(", ");
         warn!("hand-over: not ready to take over; waiting for: {waiting}");
     }
-}
-
-/// Fails for an address that is in use by someone who will not hand it over.
-fn refuse_taken(settings: &Settings, predecessor: Option<&Ownership>) -> anyhow::Result<()> {
-    let theirs: Vec<SocketAddr> = predecessor
-        .map(|before| {
-            before
-                .listeners
-                .iter()
-                .copied()
-                .chain(before.admin)
-                .collect()
-        })
-        .unwrap_or_default();
-    let ours = [&settings.dataplane.http, &settings.dataplane.https];
-    let ours = ours.into_iter().flatten().chain(&settings.admin);
-    listening::refuse_taken(ours.filter(|address| !listening::is_among(**address, &theirs)))
 }
 
 impl Plan {
@@ -316,6 +297,11 @@ impl Running {
         &self.readiness
     }
 
+    /// The socket that answers probes, for a process that is still there when the instance has ended.
+    pub(crate) fn take_probe(&mut self) -> Option<ProbeSocket> {
+        self.probe.take()
+    }
+
     /// What is served.
     pub fn serving(&self) -> Serving {
         self.serving.clone()
@@ -368,12 +354,16 @@ impl Running {
         if let Some(admin) = &mut self.admin {
             admin.open()?;
         }
-        self.owner = name.map(|name| Owner::start(name, self.ownership()));
+        self.owner = name.map(|name| Owner::start(name, self.ownership(), self.cache.clone()));
         self.phase.send_replace(Phase::Serving);
         if let Some(mut predecessor) = predecessor {
             predecessor.in_force(self.ports.is_steered()).await;
             info!(generation = self.ports.generation(), "hand-over: in force");
             self.predecessor = Some(predecessor);
+        }
+        if let Some(cache) = self.cache.clone() {
+            // As soon as the old process has closed it. Nobody waits for that.
+            tokio::spawn(async move { cache.claim().await });
         }
         // Last: it takes a moment, and requests do not wait for it.
         self.guarding.begin(self.ports.pins());
@@ -404,12 +394,19 @@ impl Running {
             admin.close();
         }
         self.dataplane.retire();
+        if let Some(cache) = self.cache.clone() {
+            // The successor waits for it. A disk that hangs must not hold up anything here.
+            tokio::spawn(async move { cache.release().await });
+        }
     }
 
     /// Serves again, after the process that had taken the ports has died.
     pub(crate) fn take_back(&mut self) -> anyhow::Result<()> {
         self.ports.take_back();
         self.dataplane.resume();
+        if let Some(cache) = self.cache.clone() {
+            tokio::spawn(async move { cache.claim().await });
+        }
         self.guarding.begin(self.ports.pins());
         self.leaving = None;
         self.phase.send_replace(Phase::Serving);
@@ -451,6 +448,11 @@ impl Running {
         self.owner = None;
         self.guarding.end();
         self.ports.close();
-        self.dataplane.drain(deadline, queued).await
+        if let Some(cache) = &self.cache {
+            cache.release().await;
+        }
+        let report = self.dataplane.drain(deadline, queued).await;
+        self.control.lay_down(&self.shared).await;
+        report
     }
 }

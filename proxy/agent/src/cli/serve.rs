@@ -1,28 +1,43 @@
 //! The flags of `tidegate serve`, and those of its flags that other commands have, too.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use tidegate_controller::inventory::PublishedAddress;
 use tidegate_controller::translate::{Selector, ServicePort};
 use tidegate_dataplane::{AcceptMode, AccessLog};
 use tidegate_model::NamespacedName;
 
-use crate::settings::{self, AfterHandOver, InstanceName, Listen, LogFormat, SteeringMode};
+use super::Given;
+use crate::settings::{
+    self, AfterHandOver, InstanceName, Listen, LogFormat, NodeAddresses, SteeringMode,
+};
 
 pub(crate) const SERVE_EXAMPLES: &str = "\
 ADDR is PORT (every address, IPv4 and IPv6), IP:PORT such as 127.0.0.1:8080 or [::1]:8080, or off.
 
+Objects come from the API server of the cluster that it runs in, or that --kubeconfig or --context names; or, with \
+--manifests, from folders and files and from no cluster.
+
 Examples:
   tidegate serve --manifests manifests/ --http 8080 --https 8443
+  tidegate serve --kubeconfig ~/.kube/config --context edge --publish-address 203.0.113.7
   tidegate serve --manifests a/ --manifests b.yaml --http 80 --http 127.0.0.1:8000 --https off
   tidegate serve --config /etc/tidegate/settings.yaml --access-log json
   tidegate serve --instance edge-2 --manifests manifests/ --http 8081 --https 8444 --admin 9091
+  tidegate serve --instance internal --ingress-class internal --bind-address 10.0.0.7 --admin 9091
+  tidegate serve --config /etc/tidegate/settings.yaml --print-config
 
-A settings file has the keys instance, http, https, admin, workers, maxConnections, manifests, ingressClass, watchIngressWithoutClass, selector, \
-namespaces, defaultBackend, defaultCertificate, sslRedirect, trustedProxies, timeouts, accept, steering, afterHandOver, guard, accessLog, log and resolver:
+Flags go before variables, variables before the settings file. The file is followed while Tidegate serves, and so is the \
+ConfigMap of --config-map, which stands in its place once it is there: what can change takes effect without touching a \
+connection, and what needs a restart is named in the log. It has the keys instance, manifests, kubeconfig, context, configMap, \
+dataDir, dataKeyFile, bindAddress, http, https, admin, probeSocket, workers, maxConnections, accept, steering, afterHandOver, \
+ingressClass, watchIngressWithoutClass, namespaces, namespaceSelector, selector, defaultBackend, defaultCertificate, \
+publishAddress, publishService, publishNodeAddresses, sslRedirect, trustedProxies, timeouts, resolver, guard, accessLog and log:
   http: [80, \"127.0.0.1:8000\"]
   https: 443
   manifests: /etc/tidegate/manifests
@@ -47,13 +62,13 @@ Signals: SIGTERM and SIGINT make /readyz fail at once, stop accepting and finish
 timeout; a second one ends the process at once with exit code 1.";
 
 /// What `tidegate serve` is told.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct ServeFlags {
     /// Which Tidegate of this machine it is; it takes over from a running one of the same name [default: tidegate]
     #[arg(long, value_name = "NAME", env = "TIDEGATE_INSTANCE")]
     pub(crate) instance: Option<InstanceName>,
 
-    /// Folder or file with manifests, followed; repeat it for several
+    /// Folder or file with manifests, followed; repeat it for several. No cluster is asked then
     #[arg(
         long,
         value_name = "PATH",
@@ -61,6 +76,29 @@ pub(crate) struct ServeFlags {
         value_delimiter = ','
     )]
     pub(crate) manifests: Vec<PathBuf>,
+
+    /// Print the settings in effect, and where each is from, as a settings file, and end
+    #[arg(long)]
+    pub(crate) print_config: bool,
+
+    /// Where the last good configuration is kept, in a file named after the instance [default: /var/lib/tidegate with a
+    /// cluster, nowhere with --manifests]
+    #[arg(long, value_name = "DIR", env = "TIDEGATE_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// File with the key that encrypts the private keys in there; TIDEGATE_DATA_KEY can have the key itself [default: they
+    /// are readable by root only, and not encrypted]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_DATA_KEY_FILE")]
+    pub(crate) data_key_file: Option<PathBuf>,
+
+    /// Listen here when --http or --https is a port alone; repeat it for several [default: every address, IPv4 and IPv6]
+    #[arg(
+        long,
+        value_name = "IP",
+        env = "TIDEGATE_BIND_ADDRESS",
+        value_delimiter = ','
+    )]
+    pub(crate) bind_address: Vec<IpAddr>,
 
     /// Listen for HTTP here; repeat it for several [default: 80]
     #[arg(
@@ -84,6 +122,10 @@ pub(crate) struct ServeFlags {
     /// or a private network [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR", env = "TIDEGATE_ADMIN")]
     pub(crate) admin: Option<Listen>,
+
+    /// Answer `tidegate probe` on a Unix socket here; a socket that a dead process left is replaced [default: nowhere]
+    #[arg(long, value_name = "PATH", env = "TIDEGATE_PROBE_SOCKET")]
+    pub(crate) probe_socket: Option<PathBuf>,
 
     /// Worker threads [default: one for each core]
     #[arg(long, value_name = "N", env = "TIDEGATE_WORKERS")]
@@ -131,7 +173,43 @@ pub(crate) struct ServeFlags {
     pub(crate) drain_timeout: Option<Duration>,
 
     #[command(flatten)]
+    pub(crate) cluster: ClusterFlags,
+
+    #[command(flatten)]
     pub(crate) class: ClassFlags,
+
+    /// What was written of all these, and where.
+    #[arg(skip)]
+    pub(crate) given: Given,
+}
+
+/// Which cluster is served, and what is told to it.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Cluster")]
+pub(crate) struct ClusterFlags {
+    /// How to reach the API server [default: as a pod of the cluster]
+    #[arg(long, value_name = "FILE", env = "TIDEGATE_KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: its current one]
+    #[arg(long, value_name = "NAME", env = "TIDEGATE_CONTEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) context: Option<String>,
+
+    /// ConfigMap whose key settings.yaml is a settings file; it stands in the place of --config while it is there
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "TIDEGATE_CONFIG_MAP", value_parser = settings::namespaced_name)]
+    pub(crate) config_map: Option<NamespacedName>,
+
+    /// Address that the status of Ingresses shows; repeat it for several [default: those of the nodes that are ready]
+    #[arg(long, value_name = "IP|HOSTNAME", env = "TIDEGATE_PUBLISH_ADDRESS", value_delimiter = ',', value_parser = settings::published_address)]
+    pub(crate) publish_address: Vec<PublishedAddress>,
+
+    /// Service whose addresses the status of Ingresses shows, such as that of MetalLB or kube-vip
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "TIDEGATE_PUBLISH_SERVICE", value_parser = settings::namespaced_name)]
+    pub(crate) publish_service: Option<NamespacedName>,
+
+    /// Which addresses of the nodes it shows: internal or external [default: internal]
+    #[arg(long, value_name = "WHICH", env = "TIDEGATE_PUBLISH_NODE_ADDRESSES", value_parser = settings::node_addresses)]
+    pub(crate) publish_node_addresses: Option<NodeAddresses>,
 }
 
 /// Which objects are served.
@@ -157,6 +235,10 @@ pub(crate) struct ClassFlags {
     /// Serve Ingresses of these namespaces only; separate several by commas [default: all]
     #[arg(long, value_name = "NAME", env = "TIDEGATE_NAMESPACES", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub(crate) namespaces: Vec<String>,
+
+    /// Serve Ingresses of namespaces with these labels only, written as for `kubectl get -l` [default: all]
+    #[arg(long, value_name = "LABELS", env = "TIDEGATE_NAMESPACE_SELECTOR", value_parser = settings::selector)]
+    pub(crate) namespace_selector: Option<Selector>,
 
     /// Serve Ingresses with these labels only, written as for `kubectl get -l`: `tier=edge,team in (shop, pay),!test`
     /// [default: all]

@@ -18,7 +18,11 @@ use tidegate_model::{Policy, RedirectPolicy};
 
 use crate::app::{self, Running};
 use crate::cli::DemoFlags;
-use crate::settings::{AfterHandOver, InstanceName, Listen, LogSettings, Settings, SteeringMode};
+use crate::settings::effective::Effective;
+use crate::settings::{
+    AfterHandOver, DataSettings, InstanceName, Listen, LogSettings, Pod, Publish, Settings, Source,
+    SteeringMode,
+};
 use crate::{Failure, limits, logging, output, serve};
 
 use backend::Backend;
@@ -186,7 +190,11 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
             pin: None,
         },
         admin: Some(ListenAddress::Socket((Ipv4Addr::LOCALHOST, 0).into())),
-        manifests: vec![folder.path().to_owned()],
+        probe_socket: None,
+        source: Source::Manifests(vec![folder.path().to_owned()]),
+        publish: Publish::default(),
+        pod: Pod::default(),
+        data: DataSettings::default(),
         translation: translate::Settings {
             policy: Policy {
                 redirect,
@@ -201,5 +209,7 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
         after_hand_over: AfterHandOver::Exit,
         guard: None,
         log: LogSettings::default(),
+        effective: Effective::default(),
+        live: None,
     }
 }

@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::ebpf::ROOT_IN_POD;
+
 /// Where maps and programs are pinned.
 const BPFFS: &str = "/sys/fs/bpf";
 /// The folder of all Tidegates within it.
@@ -38,7 +40,10 @@ impl Facts {
         Self {
             kernel: Kernel::parse(&rustix::system::uname().release().to_string_lossy()),
             capabilities: capabilities(Path::new("/proc/self/status")),
-            bpffs: bpffs(Path::new(BPFFS)),
+            bpffs: match Path::new(ROOT_IN_POD) {
+                pod if is_bpffs(pod).is_ok_and(|is| is) => bpffs(pod),
+                _ => bpffs(Path::new(BPFFS)),
+            },
             unprivileged_bpf_disabled: number("/proc/sys/kernel/unprivileged_bpf_disabled"),
             first_unprivileged_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
         }

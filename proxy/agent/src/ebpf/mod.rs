@@ -10,7 +10,7 @@ mod steering;
 pub(crate) use failure::Failure;
 pub use guard::{Guard, GuardError};
 pub(crate) use guard::{GuardMetrics, remove_guards};
-pub(crate) use pins::{Pins, Predecessor};
+pub(crate) use pins::{Pins, Predecessor, ROOT_IN_POD};
 pub(crate) use probe::{Probed, probe};
 pub(crate) use steering::{Addresses, Steering, allowed_cpus};
 

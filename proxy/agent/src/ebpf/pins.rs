@@ -15,6 +15,9 @@ use thiserror::Error;
 
 /// Where the folders of instances are.
 const ROOT: &str = "/sys/fs/bpf/tidegate";
+/// Where a pod has that folder of its node: container runtimes make no mount points below `/sys`, and AppArmor's profile
+/// for containers forbids writing there.
+pub(crate) const ROOT_IN_POD: &str = "/run/tidegate/bpf";
 /// `BPF_FS_MAGIC` of the kernel's `magic.h`.
 const BPF_FS: u64 = 0xcafe_4a11;
 /// Tries when the folder goes away, or is locked, in the moment in which it is opened.
@@ -26,7 +29,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 pub(crate) enum PinsError {
     /// Something else is mounted there, or nothing.
-    #[error("{ROOT} is on no BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf`")]
+    #[error(
+        "{ROOT} is on no BPF file system: mount one with `mount -t bpf bpf /sys/fs/bpf`; in a pod, have that folder of the \
+         node as a hostPath volume at {ROOT_IN_POD}"
+    )]
     NoBpfFs,
     /// Another live process, such as one in another network namespace, has the folder.
     #[error("{path} is in use by a process that this one does not take over from")]
@@ -76,12 +82,7 @@ impl Pins {
     /// # Errors
     /// See [`PinsError`].
     pub(crate) fn claim(instance: &str, predecessor: Predecessor) -> Result<Self, PinsError> {
-        let root = Path::new(ROOT);
-        make_folder(root)?;
-        let kind = statfs(root).map_err(|error| system(root, error.into()))?;
-        if kind.f_type as u64 != BPF_FS {
-            return Err(PinsError::NoBpfFs);
-        }
+        let root = root()?;
         remove_stale(root, instance);
         let folder = root.join(instance);
         for _ in 0..TRIES {
@@ -179,6 +180,24 @@ impl Pins {
     fn remove_contents(&self) -> Result<(), PinsError> {
         remove_contents(&self.folder).map_err(|error| system(&self.folder, error))
     }
+}
+
+/// The folder of all instances, made if it is not there.
+fn root() -> Result<&'static Path, PinsError> {
+    let in_pod = Path::new(ROOT_IN_POD);
+    if is_bpf_fs(in_pod).is_ok_and(|is| is) {
+        return Ok(in_pod);
+    }
+    let root = Path::new(ROOT);
+    make_folder(root)?;
+    match is_bpf_fs(root).map_err(|error| system(root, error))? {
+        true => Ok(root),
+        false => Err(PinsError::NoBpfFs),
+    }
+}
+
+fn is_bpf_fs(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.f_type as u64 == BPF_FS)
 }
 
 /// Removes what processes of other instances have left behind that died.

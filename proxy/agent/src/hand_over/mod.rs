@@ -33,6 +33,13 @@ enum Message {
     Welcome(Ownership),
     /// The owner's answer while another newcomer prepares.
     Busy,
+    /// The newcomer asks for the snapshot that would be on disk if it were not the owner who has the file.
+    LastGood,
+    /// The owner's answer to that.
+    Exported {
+        /// Whether it comes with memory that holds one.
+        attached: bool,
+    },
     /// The newcomer can serve and asks for the name.
     Ready,
     /// The owner's answer, with the socket of that name.
@@ -65,6 +72,9 @@ pub(crate) struct Ownership {
     pub(crate) listeners: Vec<SocketAddr>,
     /// Where its admin pages are.
     pub(crate) admin: Option<SocketAddr>,
+    /// Whether it answers [`Message::LastGood`], which the first versions do not.
+    #[serde(default)]
+    exports: bool,
 }
 
 impl Ownership {
@@ -82,6 +92,7 @@ impl Ownership {
             pinned: is_pinned.then_some(tidegate_ebpf::LAYOUT),
             listeners,
             admin,
+            exports: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A newcomer's side: finding the owner of the instance's name, and taking over from it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{
     SocketAddr as UnixAddress, UnixListener as StdListener, UnixStream as StdStream,
@@ -16,6 +17,8 @@ use super::{Message, Ownership, PROTOCOL, name};
 
 /// Time for an owner to answer; one that does not is as good as dead.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Time for an owner to hand its snapshot over, which a newcomer can do without.
+const EXPORT_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause before asking an owner again that is busy with another newcomer, or a name that is just changing hands.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -137,13 +140,35 @@ impl Predecessor {
         while let Ok(Some(_)) = self.channel.receive().await {}
     }
 
+    /// The snapshot that it has saved last, as [`Cache::export`](crate::cache::Cache::export) makes it. `None` when it has
+    /// none, or is of a version that cannot hand it over, or takes too long.
+    pub(crate) async fn last_good(&mut self) -> Option<OwnedFd> {
+        if !self.ownership.exports {
+            return None;
+        }
+        let asked = async {
+            self.channel.send(&Message::LastGood).await.ok()?;
+            loop {
+                match self.channel.receive().await {
+                    Ok(Some(Message::Exported { attached })) => {
+                        let memory = self.channel.take_descriptor();
+                        return memory.filter(|_| attached);
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return None,
+                }
+            }
+        };
+        tokio::time::timeout(EXPORT_PATIENCE, asked).await.ok()?
+    }
+
     /// Asks for the instance's name. A predecessor that has died meanwhile leaves it free.
     ///
     /// # Errors
     /// Another process was quicker; or the predecessor does not answer.
     pub(crate) async fn take_name(&mut self) -> anyhow::Result<UnixListener> {
         if self.channel.send(&Message::Ready).await.is_ok() {
-            let answer = tokio::time::timeout(PATIENCE, self.channel.receive()).await;
+            let answer = tokio::time::timeout(PATIENCE, self.answer()).await;
             match answer.map_err(|_| anyhow!("hand-over: the old process does not answer"))? {
                 Ok(Some(Message::Name)) => return self.received_name(),
                 Ok(Some(other)) => bail!("hand-over: the old process answers {other:?}"),
@@ -152,6 +177,16 @@ impl Predecessor {
         }
         warn!("hand-over: the old process has ended by itself");
         bind(&self.instance).context("hand-over: another process has taken the instance's name")
+    }
+
+    /// The next message but for a snapshot that comes too late.
+    async fn answer(&mut self) -> io::Result<Option<Message>> {
+        loop {
+            match self.channel.receive().await? {
+                Some(Message::Exported { .. }) => drop(self.channel.take_descriptor()),
+                message => return Ok(message),
+            }
+        }
     }
 
     fn received_name(&mut self) -> anyhow::Result<UnixListener> {
@@ -171,5 +206,13 @@ impl Predecessor {
     /// Says that this process will not give the ports back.
     pub(crate) async fn release(self) {
         let _ = self.channel.send(&Message::Released).await;
+    }
+}
+
+#[cfg(test)]
+impl Predecessor {
+    /// Asks for the snapshot and does not wait for it.
+    pub(super) async fn ask_only(&mut self) {
+        self.channel.send(&Message::LastGood).await.unwrap();
     }
 }

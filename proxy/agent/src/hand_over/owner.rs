@@ -11,9 +11,13 @@ use tracing::{debug, info, warn};
 
 use super::channel::Channel;
 use super::{Message, Ownership};
+use crate::cache::Cache;
 
 /// Time for a newcomer's first word.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for the cache to put a snapshot into memory.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How an owner stands to a process that takes over from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +43,17 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    /// Answers at the instance's socket.
-    pub(crate) fn start(name: UnixListener, ownership: Ownership) -> Self {
+    /// Answers at the instance's socket; newcomers get their first snapshot from the cache, if there is one.
+    pub(crate) fn start(name: UnixListener, ownership: Ownership, cache: Option<Cache>) -> Self {
         let (to, standing) = watch::channel(Standing::Alone);
         let answering = Answering {
             name,
-            ownership,
+            ownership: Ownership {
+                exports: cache.is_some(),
+                ..ownership
+            },
             standing: to,
+            cache,
         };
         Self {
             task: tokio::spawn(answering.run()),
@@ -77,6 +85,7 @@ struct Answering {
     name: UnixListener,
     ownership: Ownership,
     standing: watch::Sender<Standing>,
+    cache: Option<Cache>,
 }
 
 /// How a newcomer's visit ended.
@@ -151,6 +160,7 @@ impl Answering {
                 }
             };
             match message {
+                Some(Message::LastGood) => self.export(newcomer).await?,
                 Some(Message::Ready) => {
                     newcomer
                         .send_with(&Message::Name, Some(self.name.as_fd()))
@@ -164,6 +174,23 @@ impl Answering {
                 // What later versions may say besides.
                 Some(_) => {}
                 None => return Ok(Visit::Ended),
+            }
+        }
+    }
+
+    async fn export(&self, newcomer: &Channel) -> io::Result<()> {
+        let memory = match &self.cache {
+            Some(cache) => tokio::time::timeout(EXPORT_TIMEOUT, cache.export()).await,
+            None => return newcomer.send(&Message::Exported { attached: false }).await,
+        };
+        match memory {
+            Ok(Ok(memory)) => {
+                let message = Message::Exported { attached: true };
+                newcomer.send_with(&message, Some(memory.as_fd())).await
+            }
+            failed => {
+                debug!("hand-over: no snapshot for the newcomer: {failed:?}");
+                newcomer.send(&Message::Exported { attached: false }).await
             }
         }
     }

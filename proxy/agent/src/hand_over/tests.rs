@@ -6,7 +6,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::time::Duration;
 
+use tidegate_model::Snapshot;
+
 use super::*;
+use crate::cache::{Cache, CacheSettings, Persisted};
 use crate::settings::InstanceName;
 
 fn ownership(generation: u64) -> Ownership {
@@ -21,7 +24,7 @@ fn instance() -> String {
 /// The first process of an instance.
 async fn first(instance: &str) -> Owner {
     match find(instance).await.unwrap() {
-        Found::Nobody(name) => Owner::start(name, ownership(1)),
+        Found::Nobody(name) => Owner::start(name, ownership(1), None),
         other => panic!("the name is taken: {other:?}"),
     }
 }
@@ -54,7 +57,7 @@ fn the_name_goes_from_owner_to_owner() {
         assert_eq!(owner.changed().await, Standing::Preparing);
 
         let listener = newcomer.take_name().await.unwrap();
-        let mut next = Owner::start(listener, ownership(2));
+        let mut next = Owner::start(listener, ownership(2), None);
         newcomer.in_force(true).await;
         assert_eq!(owner.changed().await, Standing::Retired { steered: true });
 
@@ -146,6 +149,58 @@ fn what_is_no_message_costs_the_owner_nothing() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(second(&name).await.ownership, ownership(1));
+    });
+}
+
+#[test]
+fn a_newcomer_gets_what_the_owner_has_saved() {
+    block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let name = instance();
+        let cache = || {
+            Cache::new(CacheSettings {
+                file: folder.path().join("cache.redb"),
+                instance: name.clone(),
+                key: None,
+            })
+        };
+        let saved = cache();
+        let Found::Nobody(socket) = find(&name).await.unwrap() else {
+            panic!("the name is taken");
+        };
+        let _owner = Owner::start(socket, ownership(1), Some(saved.clone()));
+        let mut newcomer = second(&name).await;
+        // There is nothing yet.
+        assert!(newcomer.last_good().await.is_none());
+        let snapshot = Snapshot::default();
+        assert_eq!(saved.persist(&snapshot).await, Persisted::Durable);
+        let memory = newcomer.last_good().await.expect("memory");
+        let mine = cache();
+        assert!(mine.last_good().await.is_none(), "the file is the owner's");
+        let imported = mine.import(memory).unwrap();
+        assert_eq!(imported.snapshot.describe(), snapshot.describe());
+        assert_eq!(mine.persist(&imported.snapshot).await, Persisted::Pending);
+
+        // An answer that nobody waits for any more does not stand in the way of the name.
+        newcomer.ask_only().await;
+        newcomer.take_name().await.unwrap();
+        newcomer.in_force(false).await;
+        saved.release().await;
+        mine.claim().await;
+        assert_eq!(mine.persist(&imported.snapshot).await, Persisted::Durable);
+    });
+}
+
+#[test]
+fn an_owner_without_a_cache_or_of_an_older_version_is_not_waited_for() {
+    block_on(async {
+        let name = instance();
+        let _owner = first(&name).await;
+        let mut newcomer = second(&name).await;
+        let begin = std::time::Instant::now();
+        assert!(newcomer.last_good().await.is_none());
+        assert!(begin.elapsed() < Duration::from_secs(1));
+        newcomer.take_name().await.unwrap();
     });
 }
 

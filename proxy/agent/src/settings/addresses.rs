@@ -1,37 +1,85 @@
 //! Where the listeners are to be.
 
+use std::net::{IpAddr, SocketAddr};
+
 use tidegate_dataplane::ListenAddress;
 
-use super::file::{Scalar, Scalars};
-use super::merge::{list, one};
+use super::file::{File, Scalars};
+use super::key::{self, Key};
+use super::merge::Layers;
 use super::value::{self, Listen};
 use super::{DEFAULT_ADMIN, Settings, SettingsError};
+use crate::cli::ServeFlags;
 
-/// Where a listener of this key is to be, which may be nowhere.
+/// Listeners for clients.
+pub(super) struct Listeners {
+    pub(super) http: Vec<ListenAddress>,
+    pub(super) https: Vec<ListenAddress>,
+}
+
+/// Where clients are listened to.
 pub(super) fn listeners(
-    key: &str,
-    flags: Vec<Listen>,
-    file: Option<&Scalars>,
-    default: ListenAddress,
-) -> Result<Vec<ListenAddress>, SettingsError> {
-    let wanted = match (flags.is_empty(), file) {
-        (false, _) => flags,
-        (true, Some(_)) => list(key, file, str::parse)?,
-        (true, None) => vec![Listen::On(default)],
+    flags: &ServeFlags,
+    file: &File,
+    layers: &mut Layers<'_>,
+) -> Result<Listeners, SettingsError> {
+    let mut hosts = layers.list(
+        key::BIND_ADDRESS,
+        &flags.bind_address,
+        file.bind_address.as_ref(),
+        &[],
+        value::ip,
+    )?;
+    hosts.sort();
+    hosts.dedup();
+    let mut of = |key, flags: &[Listen], file: &Option<Scalars>, default| {
+        of_protocol(key, flags, file.as_ref(), default, layers)
+            .map(|addresses| at_hosts(&hosts, addresses))
     };
+    Ok(Listeners {
+        http: of(key::HTTP, &flags.http, &file.http, "80")?,
+        https: of(key::HTTPS, &flags.https, &file.https, "443")?,
+    })
+}
+
+/// Where listeners of this key are to be, which may be nowhere.
+fn of_protocol(
+    key: Key,
+    flags: &[Listen],
+    file: Option<&Scalars>,
+    default: &str,
+    layers: &mut Layers<'_>,
+) -> Result<Vec<ListenAddress>, SettingsError> {
+    let wanted = layers.list(key, flags, file, &[default], str::parse)?;
     value::addresses(&wanted)
-        .map_err(|problem| SettingsError::Conflict(format!("{key}: {problem}")))
+        .map_err(|problem| SettingsError::Conflict(format!("{}: {problem}", key.name)))
+}
+
+/// The same addresses, with each of these hosts for those that are a port alone.
+fn at_hosts(hosts: &[IpAddr], addresses: Vec<ListenAddress>) -> Vec<ListenAddress> {
+    if hosts.is_empty() {
+        return addresses;
+    }
+    let with_hosts = addresses.into_iter().flat_map(|address| match address {
+        ListenAddress::Port(port) => hosts
+            .iter()
+            .map(|host| ListenAddress::Socket(SocketAddr::new(*host, port)))
+            .collect(),
+        ListenAddress::Socket(_) => vec![address],
+    });
+    with_hosts.collect()
 }
 
 /// Where the admin pages are to be.
 pub(super) fn admin(
-    flag: Option<Listen>,
-    file: Option<&Scalar>,
+    flags: &ServeFlags,
+    file: &File,
+    layers: &mut Layers<'_>,
 ) -> Result<Option<ListenAddress>, SettingsError> {
-    let default = Scalar(DEFAULT_ADMIN.to_owned());
-    match one("admin", flag, Some(file.unwrap_or(&default)), str::parse)? {
-        Some(Listen::On(address)) => Ok(Some(address)),
-        Some(Listen::Off) | None => Ok(None),
+    let (flag, file) = (flags.admin, file.admin.as_ref());
+    match layers.one(key::ADMIN, flag, file, DEFAULT_ADMIN, str::parse)? {
+        Listen::On(address) => Ok(Some(address)),
+        Listen::Off => Ok(None),
     }
 }
 

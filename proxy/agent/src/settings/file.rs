@@ -3,8 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 use thiserror::Error;
+
+use super::effective::Place;
 
 /// Why a settings file cannot be used.
 #[derive(Debug, Error)]
@@ -20,10 +24,10 @@ pub enum FileError {
         cause: std::io::Error,
     },
     /// It is no YAML, or has a key that does not exist.
-    #[error("settings file {path}: {message}")]
+    #[error("{place}: {message}")]
     Syntax {
-        /// The file.
-        path: String,
+        /// Which text it is.
+        place: String,
         /// Where and what.
         message: String,
     },
@@ -48,6 +52,17 @@ pub(crate) struct File {
     pub(crate) workers: Option<Scalar>,
     pub(crate) max_connections: Option<Scalar>,
     pub(crate) manifests: Option<Scalars>,
+    pub(crate) kubeconfig: Option<Scalar>,
+    pub(crate) context: Option<Scalar>,
+    pub(crate) config_map: Option<Scalar>,
+    pub(crate) data_dir: Option<Scalar>,
+    pub(crate) data_key_file: Option<Scalar>,
+    pub(crate) bind_address: Option<Scalars>,
+    pub(crate) probe_socket: Option<Scalar>,
+    pub(crate) publish_address: Option<Scalars>,
+    pub(crate) publish_service: Option<Scalar>,
+    pub(crate) publish_node_addresses: Option<Scalar>,
+    pub(crate) namespace_selector: Option<Scalar>,
     pub(crate) ingress_class: Option<Scalars>,
     pub(crate) watch_ingress_without_class: Option<Scalar>,
     pub(crate) selector: Option<Scalar>,
@@ -66,9 +81,18 @@ pub(crate) struct File {
     pub(crate) resolver: Resolver,
 }
 
+/// A Service and one of its ports, in either form.
+#[derive(Debug)]
+pub(crate) enum DefaultBackend {
+    /// `namespace/name:port`
+    Text(Scalar),
+    /// A key for each of them.
+    Parts(BackendParts),
+}
+
 #[derive(Debug, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct DefaultBackend {
+pub(crate) struct BackendParts {
     pub(crate) namespace: Scalar,
     pub(crate) name: Scalar,
     pub(crate) port: Scalar,
@@ -107,23 +131,32 @@ pub(crate) struct Resolver {
     pub(crate) servers: Option<Scalars>,
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
+#[derive(Debug, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Guard {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interfaces: Option<Scalars>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mode: Option<Scalar>,
     pub(crate) listeners: Vec<GuardListener>,
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
+#[derive(Debug, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct GuardListener {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) port: Option<Scalar>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) address: Option<Scalar>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) syn_rate: Option<Scalar>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) syn_burst: Option<Scalar>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deny: Option<Scalars>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allow: Option<Scalars>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) default: Option<Scalar>,
 }
 
@@ -135,12 +168,17 @@ impl File {
         };
         let name = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text).map_err(|message| FileError::Syntax {
-                path: name,
-                message,
-            }),
+            Ok(text) => Self::parse_at(&text, &Place::Path(name)),
             Err(cause) => Err(FileError::Read { path: name, cause }),
         }
+    }
+
+    /// Parses a text that is at this place.
+    pub(crate) fn parse_at(text: &str, place: &Place) -> Result<Self, FileError> {
+        Self::parse(text).map_err(|message| FileError::Syntax {
+            place: place.to_string(),
+            message,
+        })
     }
 
     /// Parses the text of a file. One that is empty, or holds nothing but comments, has no keys.
@@ -190,6 +228,46 @@ impl Visitor<'_> for ScalarVisitor {
 impl<'de> Deserialize<'de> for Scalar {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl Serialize for Scalar {
+    /// A number as one, so that it is written without quotes.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.parse::<u64>() {
+            Ok(number) if number.to_string() == self.0 => serializer.serialize_u64(number),
+            _ => serializer.serialize_str(&self.0),
+        }
+    }
+}
+
+impl Serialize for Scalars {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
+struct BackendVisitor;
+
+impl<'de> Visitor<'de> for BackendVisitor {
+    type Value = DefaultBackend;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NAMESPACE/NAME:PORT, or the keys namespace, name and port")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<DefaultBackend, E> {
+        ScalarVisitor.visit_str(text).map(DefaultBackend::Text)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<DefaultBackend, A::Error> {
+        BackendParts::deserialize(MapAccessDeserializer::new(keys)).map(DefaultBackend::Parts)
+    }
+}
+
+impl<'de> Deserialize<'de> for DefaultBackend {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BackendVisitor)
     }
 }
 

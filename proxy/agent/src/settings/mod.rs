@@ -1,10 +1,18 @@
-//! Everything that an instance is told when it starts: flags over the settings file over defaults, as one typed value.
+//! Everything that an instance is told when it starts: flags over variables over the settings file over defaults, as one
+//! typed value; and what of it changes while it serves.
 
 mod addresses;
+mod data;
+pub(crate) mod effective;
+mod error;
 mod file;
 mod guard;
 mod instance;
+mod key;
+pub(crate) mod live;
 mod merge;
+mod pod;
+mod source;
 mod steering;
 mod translation;
 mod value;
@@ -13,23 +21,31 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use thiserror::Error;
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
 use tidegate_dataplane::{AcceptMode, AccessLog, ListenAddress};
 
-use crate::cli::{CheckFlags, ServeFlags};
+use crate::cli::{CheckFlags, Given, ServeFlags};
 use crate::limits;
 
-use addresses::{admin, each_address_once, listeners};
+use addresses::{Listeners, admin, each_address_once, listeners};
+pub use data::{DataKey, DataSettings};
+use effective::{Effective, Place};
+pub use error::SettingsError;
 use file::File;
 pub use file::FileError;
 pub use guard::{GuardListener, GuardMode, GuardSettings, GuardVerdict, SynLimit};
 pub use instance::InstanceName;
-use merge::{list, one};
+use live::Live;
+use merge::Layers;
+pub(crate) use pod::Environment;
+pub use pod::Pod;
+pub use source::{Access, ClusterSettings, NodeAddresses, Publish, Source};
 pub use steering::{AfterHandOver, SteeringMode};
 use translation::translation;
-pub(crate) use value::{Listen, namespaced_name, seconds, selector, service_port};
+pub(crate) use value::{
+    Listen, namespaced_name, node_addresses, published_address, seconds, selector, service_port,
+};
 
 /// Where the admin pages are unless a setting says otherwise: on loopback, for they have no authentication.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:9090";
@@ -74,8 +90,16 @@ pub struct Settings {
     pub dataplane: tidegate_dataplane::Settings,
     /// Where the admin pages are; `None` for nowhere.
     pub admin: Option<ListenAddress>,
-    /// Folders and files with manifests.
-    pub manifests: Vec<PathBuf>,
+    /// Where `tidegate probe` is answered; `None` for nowhere.
+    pub probe_socket: Option<PathBuf>,
+    /// Where objects come from.
+    pub source: Source,
+    /// What the status of Ingresses shows as their addresses.
+    pub publish: Publish,
+    /// The pod that this is.
+    pub pod: Pod,
+    /// What is kept over a restart.
+    pub data: DataSettings,
     /// Which objects are served, and how.
     pub translation: translate::Settings,
     /// Name servers for ExternalNames.
@@ -90,173 +114,213 @@ pub struct Settings {
     pub guard: Option<GuardSettings>,
     /// Logs.
     pub log: LogSettings,
-}
-
-/// Why settings cannot be used.
-#[derive(Debug, Error)]
-pub enum SettingsError {
-    /// The settings file cannot be read.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// A key of the settings file has a value that is none.
-    #[error("settings file: {key}: {value:?} cannot be used: {problem}")]
-    Value {
-        /// The key, with those that it stands under.
-        key: String,
-        /// What is written there.
-        value: String,
-        /// What is wrong with it and what to write.
-        problem: String,
-    },
-    /// Settings that are each fine but do not go together.
-    #[error("{0}")]
-    Conflict(String),
-    /// Manifests that are not there.
-    #[error(
-        "cannot read manifests {path}: {cause}; name a folder or file that exists, with --manifests or `manifests:` in the settings file"
-    )]
-    Manifests {
-        /// The folder or file.
-        path: String,
-        /// What the system said.
-        cause: std::io::Error,
-    },
+    /// What was written for all these, and where.
+    pub(crate) effective: Effective,
+    /// What of them changes while it serves; `None` when nothing does.
+    pub(crate) live: Option<Live>,
 }
 
 impl Settings {
     /// What `tidegate serve` is to do.
-    pub(crate) fn for_serving(flags: ServeFlags) -> Result<Self, SettingsError> {
+    pub(crate) fn for_serving(flags: &ServeFlags) -> Result<Self, SettingsError> {
         let file = File::read(flags.config.as_deref())?;
-        let settings = Self::merge(flags, &file)?;
-        if settings.manifests.is_empty() {
-            let remedy = "no manifests are named: give a folder with --manifests DIR or `manifests:` in the settings file";
-            return Err(SettingsError::Conflict(remedy.to_owned()));
+        let place = flags.config.as_ref();
+        let place = place.map(|path| Place::Path(path.display().to_string()));
+        let settings = Self::of(flags, &file, place.as_ref(), &Environment::of_process())?;
+        if let Source::Manifests(paths) = &settings.source {
+            readable(paths)?;
         }
+        Ok(settings)
+    }
+
+    /// A settings file that says the same, with the origin of each value. Secrets are not in it.
+    pub(crate) fn printed(&self) -> String {
+        let mut text = self.effective.yaml();
+        if let Some(DataKey::Text(_)) = self.data.key {
+            text.push_str("# TIDEGATE_DATA_KEY is set, and not shown\n");
+        }
+        text
+    }
+
+    /// What flags, the text of a settings file and the environment say together.
+    fn of(
+        flags: &ServeFlags,
+        file: &File,
+        place: Option<&Place>,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let layers = Layers::new(&flags.given, place);
+        let settings = Self::merge(flags, file, environment, layers);
+        let settings = settings.map_err(|error| match place {
+            Some(place) => error.at(place),
+            None => error,
+        })?;
         if settings.dataplane.http.is_empty() && settings.dataplane.https.is_empty() {
             let remedy =
                 "both --http and --https are off: leave one of them on, or nothing is served";
             return Err(SettingsError::Conflict(remedy.to_owned()));
         }
         each_address_once(&settings)?;
-        readable(&settings.manifests)?;
         Ok(settings)
     }
 
-    fn merge(flags: ServeFlags, file: &File) -> Result<Self, SettingsError> {
-        let http = listeners(
-            "http",
-            flags.http,
-            file.http.as_ref(),
-            ListenAddress::Port(80),
-        )?;
-        let https = listeners(
-            "https",
-            flags.https,
-            file.https.as_ref(),
-            ListenAddress::Port(443),
-        )?;
-        let workers = one("workers", flags.workers, file.workers.as_ref(), workers)?;
-        let max_connections = one(
-            "maxConnections",
-            flags.max_connections,
-            file.max_connections.as_ref(),
-            max_connections,
-        )?;
-        let accept = one(
-            "accept",
-            flags.accept.map(Into::into),
-            file.accept.as_ref(),
-            accept,
-        )?;
-        let access_log = one(
-            "accessLog",
-            flags.access_log.map(Into::into),
-            file.access_log.as_ref(),
-            access_log,
-        )?;
-        let drain = one(
-            "timeouts.drain",
-            flags.drain_timeout,
-            file.timeouts.drain.as_ref(),
-            value::duration,
-        )?;
-        let instance = one(
-            "instance",
-            flags.instance,
+    fn merge(
+        flags: &ServeFlags,
+        file: &File,
+        environment: &Environment,
+        mut layers: Layers<'_>,
+    ) -> Result<Self, SettingsError> {
+        let l = &mut layers;
+        let usual = InstanceName::default();
+        let instance = l.one(
+            key::INSTANCE,
+            flags.instance.clone(),
             file.instance.as_ref(),
+            usual.as_str(),
             str::parse,
         )?;
-        let steering = one(
-            "steering",
+        let source = source::source(flags, file, environment, l)?;
+        let data = data::data(flags, file, &source, environment, l)?;
+        let Listeners { http, https } = listeners(flags, file, l)?;
+        let admin = admin(flags, file, l)?;
+        let probe_socket = l.optional(
+            key::PROBE_SOCKET,
+            flags.probe_socket.clone(),
+            file.probe_socket.as_ref(),
+            value::path,
+        )?;
+        let dataplane = dataplane(flags, file, Listeners { http, https }, l)?;
+        let steering = l.one(
+            key::STEERING,
             flags.steering,
             file.steering.as_ref(),
+            SteeringMode::default().as_str(),
             str::parse,
         )?;
-        let after_hand_over = one(
-            "afterHandOver",
+        let after_hand_over = l.one(
+            key::AFTER_HAND_OVER,
             flags.after_hand_over,
             file.after_hand_over.as_ref(),
+            AfterHandOver::usual().as_str(),
             str::parse,
         )?;
-        let guard = file
-            .guard
-            .as_ref()
-            .map(|written| guard::guard(written, &[&*http, &*https].concat()))
-            .transpose()?;
-        let manifests = match flags.manifests {
-            paths if paths.is_empty() => list("manifests", file.manifests.as_ref(), value::path)?,
-            paths => paths,
-        };
+        let mut translation = translation(&flags.class, file, l)?;
+        translation.own_namespace = Some(environment.pod.namespace.clone());
+        let publish = source::publish(&flags.cluster, file, l)?;
+        let drain = l.one(
+            key::DRAIN_TIMEOUT,
+            flags.drain_timeout,
+            file.timeouts.drain.as_ref(),
+            value::written(DEFAULT_DRAIN),
+            value::seconds,
+        )?;
+        let servers = file.resolver.servers.as_ref();
+        let servers = l.list(key::RESOLVER_SERVERS, &[], servers, &[], value::name_server)?;
+        let guard = guard::of_file(file, &[&*dataplane.http, &*dataplane.https].concat(), l)?;
+        let log = log(flags, file, l)?;
         Ok(Self {
-            instance: instance.unwrap_or_default(),
-            dataplane: tidegate_dataplane::Settings {
-                http,
-                https,
-                workers: workers.unwrap_or_else(cores),
-                accept: accept.unwrap_or_default(),
-                access_log: access_log.unwrap_or_default(),
-                max_connections: max_connections.unwrap_or_else(limits::default_connections),
-                pin: None,
-            },
-            admin: admin(flags.admin, file.admin.as_ref())?,
-            manifests,
-            translation: translation(flags.class, file)?,
-            resolver: ResolverSettings {
-                servers: list(
-                    "resolver.servers",
-                    file.resolver.servers.as_ref(),
-                    value::name_server,
-                )?,
-            },
-            drain: drain.unwrap_or(DEFAULT_DRAIN),
-            steering: steering.unwrap_or_default(),
-            after_hand_over: after_hand_over.unwrap_or_else(AfterHandOver::usual),
+            instance,
+            dataplane,
+            admin,
+            probe_socket,
+            source,
+            publish,
+            pod: environment.pod.clone(),
+            data,
+            translation,
+            resolver: ResolverSettings { servers },
+            drain,
+            steering,
+            after_hand_over,
             guard,
-            log: LogSettings {
-                level: one(
-                    "log.level",
-                    flags.log_level,
-                    file.log.level.as_ref(),
-                    crate::logging::filter,
-                )?
-                .unwrap_or_else(|| LogSettings::default().level),
-                format: one(
-                    "log.format",
-                    flags.log_format.map(Into::into),
-                    file.log.format.as_ref(),
-                    log_format,
-                )?
-                .unwrap_or_default(),
-            },
+            log,
+            effective: layers.into_effective(),
+            live: None,
         })
     }
+}
+
+/// Listeners, workers and access log.
+fn dataplane(
+    flags: &ServeFlags,
+    file: &File,
+    Listeners { http, https }: Listeners,
+    layers: &mut Layers<'_>,
+) -> Result<tidegate_dataplane::Settings, SettingsError> {
+    Ok(tidegate_dataplane::Settings {
+        http,
+        https,
+        workers: layers.one(
+            key::WORKERS,
+            flags.workers,
+            file.workers.as_ref(),
+            cores().to_string(),
+            workers,
+        )?,
+        max_connections: layers.one(
+            key::MAX_CONNECTIONS,
+            flags.max_connections,
+            file.max_connections.as_ref(),
+            limits::default_connections().to_string(),
+            max_connections,
+        )?,
+        accept: layers.one(
+            key::ACCEPT,
+            flags.accept.map(Into::into),
+            file.accept.as_ref(),
+            "on-data",
+            accept,
+        )?,
+        access_log: layers.one(
+            key::ACCESS_LOG,
+            flags.access_log.map(Into::into),
+            file.access_log.as_ref(),
+            "off",
+            access_log,
+        )?,
+        pin: None,
+    })
+}
+
+fn log(
+    flags: &ServeFlags,
+    file: &File,
+    layers: &mut Layers<'_>,
+) -> Result<LogSettings, SettingsError> {
+    Ok(LogSettings {
+        level: layers.one(
+            key::LOG_LEVEL,
+            flags.log_level.clone(),
+            file.log.level.as_ref(),
+            LogSettings::default().level,
+            crate::logging::filter,
+        )?,
+        format: layers.one(
+            key::LOG_FORMAT,
+            flags.log_format.map(Into::into),
+            file.log.format.as_ref(),
+            "text",
+            log_format,
+        )?,
+    })
 }
 
 /// How `tidegate check` translates.
 pub(crate) fn for_checking(flags: &CheckFlags) -> Result<translate::Settings, SettingsError> {
     let file = File::read(flags.config.as_deref())?;
     readable(&flags.paths)?;
-    translation(flags.class.clone(), &file)
+    let given = Given::default();
+    let place = flags.config.as_ref();
+    let place = place.map(|path| Place::Path(path.display().to_string()));
+    let translation = translation(
+        &flags.class,
+        &file,
+        &mut Layers::new(&given, place.as_ref()),
+    );
+    translation.map_err(|error| match &place {
+        Some(place) => error.at(place),
+        None => error,
+    })
 }
 
 /// Fails for the first path that is not there or not ours to read.

@@ -56,6 +56,14 @@ impl AfterHandOver {
         Self::beside(std::env::var_os("KUBERNETES_SERVICE_HOST").as_deref())
     }
 
+    /// The same as it is written in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Wait => "wait",
+        }
+    }
+
     /// Kubernetes gives the address of its API to every container.
     fn beside(kubernetes: Option<&OsStr>) -> Self {
         match kubernetes {
@@ -90,7 +98,8 @@ mod tests {
         }
         for what in AfterHandOver::value_variants() {
             let word = what.to_possible_value().unwrap();
-            assert_eq!(word.get_name().parse(), Ok(*what));
+            assert_eq!(word.get_name(), what.as_str());
+            assert_eq!(what.as_str().parse(), Ok(*what));
         }
     }
 

@@ -1,22 +1,68 @@
 //! Flags over the file over defaults.
 
+use super::key::Key;
 use super::*;
-use clap::Parser;
+use std::net::SocketAddr;
+use tidegate_controller::inventory::PublishedAddress;
 use tidegate_controller::translate::PortRef;
 use tidegate_model::{Policy, RedirectMode, RedirectPolicy};
 
 use crate::cli::{Cli, Command, SERVE_EXAMPLES};
 
+/// The flags of a serve that is told these, and of manifests when it is told of no source.
 fn flags(arguments: &[&str]) -> ServeFlags {
     let line = ["tidegate", "serve"].iter().chain(arguments);
-    match Cli::parse_from(line).command {
-        Command::Serve(flags) => flags,
+    match Cli::read(line).map(|cli| cli.command) {
+        Ok(Command::Serve(flags)) => *flags,
         other => panic!("{other:?}"),
     }
 }
 
+/// What these say together; from manifests when they name no source.
 fn merged(arguments: &[&str], file: &str) -> Result<Settings, SettingsError> {
-    Settings::merge(flags(arguments), &File::parse(file).unwrap())
+    let source = ["manifests", "kubeconfig", "context"];
+    let names = |text: &str| source.iter().any(|name| text.contains(name));
+    let named = names(file) || arguments.iter().any(|argument| names(argument));
+    let manifests: &[&str] = if named {
+        &[]
+    } else {
+        &["--manifests", "manifests"]
+    };
+    told(
+        &[arguments, manifests].concat(),
+        file,
+        &Environment::default(),
+    )
+}
+
+/// What exactly these say together.
+fn told(
+    arguments: &[&str],
+    file: &str,
+    environment: &Environment,
+) -> Result<Settings, SettingsError> {
+    let place = Place::Path("/etc/settings.yaml".to_owned());
+    let file = File::parse_at(file, &place)?;
+    Settings::of(&flags(arguments), &file, Some(&place), environment)
+}
+
+fn in_cluster() -> Environment {
+    Environment {
+        is_in_cluster: true,
+        ..Environment::default()
+    }
+}
+
+/// What is printed for a key.
+fn line(settings: &Settings, key: Key) -> String {
+    let name = key.name.rsplit('.').next().unwrap_or_default();
+    let printed = settings.printed();
+    let starts = [format!("{name}:"), format!("# {name} ")];
+    let mut lines = printed.lines().map(str::trim);
+    let found = lines.find(|line| starts.iter().any(|start| line.starts_with(start)));
+    found
+        .unwrap_or_else(|| panic!("no {name} in\n{printed}"))
+        .to_owned()
 }
 
 #[test]
@@ -109,7 +155,10 @@ resolver: {servers: [10.96.0.10, '127.0.0.1:5353']}
     assert_eq!(settings.admin, None);
     assert_eq!(settings.dataplane.workers.get(), 3);
     assert_eq!(settings.dataplane.max_connections.get(), 1000);
-    assert_eq!(settings.manifests.len(), 2);
+    assert_eq!(
+        settings.source,
+        Source::Manifests(vec!["a".into(), "b".into()])
+    );
     assert!(settings.translation.watch_ingress_without_class);
     assert!(settings.translation.namespaces.contains("shop"));
     let backend = settings.translation.default_backend.unwrap();
@@ -145,8 +194,15 @@ resolver: {servers: [10.96.0.10, '127.0.0.1:5353']}
 
 #[test]
 fn the_file_that_the_help_shows_is_taken() -> Result<(), SettingsError> {
-    let (_, rest) = SERVE_EXAMPLES.split_once("log and resolver:\n").unwrap();
+    let (before, rest) = SERVE_EXAMPLES.split_once("accessLog and log:\n").unwrap();
     let (file, _) = rest.split_once("\n\n").unwrap();
+    let (_, named) = before.split_once("has the keys ").unwrap();
+    for key in key::ALL {
+        let name = key.name.split('.').next().unwrap_or_default();
+        let is_last = ["accessLog", "log"].contains(&name);
+        let is_named = named.split([',', ' ']).any(|word| word == name);
+        assert!(is_last || is_named, "{name} is not in the help");
+    }
     let settings = merged(&[], file)?;
     let guard = settings.guard.unwrap();
     assert_eq!(guard.listeners[0].rules.len(), 2);
@@ -204,6 +260,41 @@ fn an_error_names_key_value_and_remedy() {
             ["log.level", "a=b=c", "module=level"],
         ),
         ("selector: 'a in'", ["selector", "a in", "in"]),
+        (
+            "namespaceSelector: 'a in'",
+            [
+                "namespaceSelector",
+                "a in",
+                "settings file /etc/settings.yaml",
+            ],
+        ),
+        (
+            "bindAddress: '10.0.0.7:80'",
+            ["bindAddress", "10.0.0.7:80", "without a port"],
+        ),
+        (
+            "publishAddress: a_b",
+            ["publishAddress", "a_b", "edge.example.com"],
+        ),
+        (
+            "publishService: lb",
+            ["publishService", "lb", "NAMESPACE/NAME"],
+        ),
+        (
+            "publishNodeAddresses: both",
+            ["publishNodeAddresses", "both", "internal or external"],
+        ),
+        (
+            "configMap: settings",
+            ["configMap", "settings", "NAMESPACE/NAME"],
+        ),
+        ("context: ''", ["context", "\"\"", "empty"]),
+        ("dataDir: ''", ["dataDir", "\"\"", "empty"]),
+        ("probeSocket: ''", ["probeSocket", "\"\"", "empty"]),
+        (
+            "defaultBackend: 'a/b'",
+            ["defaultBackend", "a/b", "NAMESPACE/NAME:PORT"],
+        ),
     ];
     for (file, parts) in wrong {
         let error = merged(&[], file).err().map(|error| error.to_string());
@@ -228,15 +319,301 @@ fn two_listeners_on_one_address_are_refused() -> Result<(), SettingsError> {
         ["--http", "127.0.0.1:8080", "--admin", "127.0.0.1:8080"],
     ];
     for line in collisions {
-        let error = each_address_once(&merged(&line, "")?).unwrap_err();
+        let error = merged(&line, "").unwrap_err();
         assert!(error.to_string().contains("8080"), "{error}");
     }
-    each_address_once(&merged(
-        &["--http", "127.0.0.1:0", "--https", "127.0.0.1:0"],
+    merged(&["--http", "127.0.0.1:0", "--https", "127.0.0.1:0"], "")?;
+    merged(&["--http", "127.0.0.1:80", "--https", "[::1]:80"], "").map(drop)
+}
+
+/// Every new key as a flag and in the file: both mean the same, and the flag wins.
+#[test]
+fn keys_of_a_cluster_as_flags_and_in_the_file() -> Result<(), SettingsError> {
+    let flags = [
+        "--kubeconfig=/a/config",
+        "--context=edge",
+        "--config-map=ingress/settings",
+        "--data-dir=/data",
+        "--data-key-file=/key",
+        "--bind-address=10.0.0.7,fd00::7",
+        "--probe-socket=/run/probe.sock",
+        "--publish-address=203.0.113.7,edge.example.com",
+        "--publish-node-addresses=external",
+        "--namespace-selector=tenant",
+    ];
+    let file = "
+kubeconfig: /a/config
+context: edge
+configMap: ingress/settings
+dataDir: /data
+dataKeyFile: /key
+bindAddress: [10.0.0.7, 'fd00::7']
+probeSocket: /run/probe.sock
+publishAddress: [203.0.113.7, edge.example.com]
+publishNodeAddresses: external
+namespaceSelector: tenant
+";
+    let other = "
+kubeconfig: /b/config
+context: other
+configMap: a/b
+dataDir: /b
+dataKeyFile: /b
+bindAddress: 10.9.9.9
+probeSocket: /b
+publishAddress: 10.9.9.9
+publishNodeAddresses: internal
+namespaceSelector: other
+";
+    let by_flags = merged(&flags, "")?;
+    let by_file = merged(&[], file)?;
+    let by_both = merged(&flags, other)?;
+    for settings in [&by_flags, &by_file, &by_both] {
+        let expected = ClusterSettings {
+            access: Access {
+                kubeconfig: Some("/a/config".into()),
+                context: Some("edge".to_owned()),
+            },
+            config_map: Some(tidegate_model::NamespacedName::new("ingress", "settings")),
+        };
+        assert_eq!(settings.source, Source::Cluster(expected));
+        assert_eq!(settings.data.folder.as_deref(), Some("/data".as_ref()));
+        assert_eq!(settings.data.key, Some(DataKey::File("/key".into())));
+        assert_eq!(
+            settings.probe_socket.as_deref(),
+            Some("/run/probe.sock".as_ref())
+        );
+        let address = "203.0.113.7".parse().unwrap();
+        let addresses = [
+            PublishedAddress::Ip(address),
+            PublishedAddress::Hostname("edge.example.com".to_owned()),
+        ];
+        assert_eq!(settings.publish.addresses, addresses);
+        assert_eq!(settings.publish.nodes, NodeAddresses::External);
+        let tenants = "tenant".parse().unwrap();
+        assert_eq!(settings.translation.namespace_selector, tenants);
+        let hosts = |port| -> Vec<ListenAddress> {
+            let hosts = [format!("10.0.0.7:{port}"), format!("[fd00::7]:{port}")];
+            let addresses = hosts.map(|text| text.parse::<SocketAddr>().unwrap());
+            addresses.map(ListenAddress::Socket).to_vec()
+        };
+        assert_eq!(settings.dataplane.http, hosts(80));
+        assert_eq!(settings.dataplane.https, hosts(443));
+    }
+    for key in [
+        key::KUBECONFIG,
+        key::CONTEXT,
+        key::CONFIG_MAP,
+        key::DATA_DIR,
+        key::DATA_KEY_FILE,
+        key::BIND_ADDRESS,
+        key::PROBE_SOCKET,
+        key::PUBLISH_ADDRESS,
+        key::PUBLISH_NODE_ADDRESSES,
+        key::NAMESPACE_SELECTOR,
+    ] {
+        let flag = format!("from --{}", key.argument.unwrap().replace('_', "-"));
+        assert!(
+            line(&by_both, key).ends_with(&flag),
+            "{}",
+            line(&by_both, key)
+        );
+        let file = line(&by_file, key);
+        assert!(file.ends_with("# from /etc/settings.yaml"), "{file}");
+    }
+    let service = merged(&["--publish-service", "lb/edge"], "publishService: a/b")?;
+    let service = service.publish.service.map(|name| name.to_string());
+    assert_eq!(service.as_deref(), Some("lb/edge"));
+    let service = merged(&[], "publishService: a/b")?.publish.service;
+    assert_eq!(service.map(|name| name.to_string()).as_deref(), Some("a/b"));
+    Ok(())
+}
+
+#[test]
+fn an_address_with_a_host_keeps_it() -> Result<(), SettingsError> {
+    let settings = merged(
+        &[
+            "--http",
+            "127.0.0.1:80",
+            "--http",
+            "81",
+            "--bind-address",
+            "10.0.0.7",
+        ],
         "",
-    )?)?;
-    each_address_once(&merged(
-        &["--http", "127.0.0.1:80", "--https", "[::1]:80"],
-        "",
-    )?)
+    )?;
+    let texts: Vec<_> = settings
+        .dataplane
+        .http
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(texts, ["127.0.0.1:80", "10.0.0.7:81"]);
+    let admin = DEFAULT_ADMIN.parse().unwrap();
+    assert_eq!(settings.admin, Some(ListenAddress::Socket(admin)));
+    Ok(())
+}
+
+#[test]
+fn where_objects_come_from() {
+    let cluster = |kubeconfig: Option<&str>, context: Option<&str>| {
+        Source::Cluster(ClusterSettings {
+            access: Access {
+                kubeconfig: kubeconfig.map(PathBuf::from),
+                context: context.map(str::to_owned),
+            },
+            config_map: None,
+        })
+    };
+    let source = |arguments: &[&str], environment: &Environment| {
+        told(arguments, "", environment).map(|settings| settings.source)
+    };
+    let outside = Environment::default();
+    let manifests = Source::Manifests(vec!["m".into()]);
+    let cases = [
+        (
+            &["--manifests", "m"] as &[&str],
+            &outside,
+            manifests.clone(),
+        ),
+        (&["--manifests", "m"], &in_cluster(), manifests),
+        (&["--kubeconfig", "k"], &outside, cluster(Some("k"), None)),
+        (&["--context", "c"], &outside, cluster(None, Some("c"))),
+        (&[], &in_cluster(), cluster(None, None)),
+    ];
+    for (arguments, environment, expected) in cases {
+        assert_eq!(
+            source(arguments, environment).unwrap(),
+            expected,
+            "{arguments:?}"
+        );
+    }
+    let error = source(&[], &outside).unwrap_err().to_string();
+    for part in ["--manifests", "--kubeconfig", "--context"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = told(&["--kubeconfig", "k"], "manifests: m", &outside).unwrap_err();
+    let error = error.to_string();
+    for part in [
+        "manifests (from /etc/settings.yaml)",
+        "kubeconfig (from --kubeconfig)",
+        "drop",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn what_is_kept_over_a_restart() -> Result<(), SettingsError> {
+    assert_eq!(merged(&[], "")?.data, DataSettings::default());
+    let settings = told(&[], "", &in_cluster())?;
+    let folder = settings.data.folder.as_deref();
+    assert_eq!(folder, Some("/var/lib/tidegate".as_ref()));
+    assert_eq!(
+        line(&settings, key::DATA_DIR),
+        "dataDir: /var/lib/tidegate  # default"
+    );
+
+    let with_key = Environment {
+        data_key: Some(DataKey::text("hush".to_owned())),
+        ..in_cluster()
+    };
+    let settings = told(&[], "", &with_key)?;
+    assert_eq!(settings.data.key, Some(DataKey::Text("hush".to_owned())));
+    for shown in [settings.printed(), format!("{settings:?}")] {
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+    assert!(settings.printed().contains("TIDEGATE_DATA_KEY is set"));
+    let error = told(&["--data-key-file", "k"], "", &with_key).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("--data-key-file") && error.contains("drop one"),
+        "{error}"
+    );
+    Ok(())
+}
+
+#[test]
+fn what_is_published_is_one_thing() {
+    let both = ["--publish-address", "10.0.0.1", "--publish-service", "a/b"];
+    let error = merged(&both, "").unwrap_err().to_string();
+    for part in ["publishAddress", "publishService", "drop"] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn each_key_is_printed_once_with_its_origin() -> Result<(), SettingsError> {
+    let file = "http: [80, '127.0.0.1:8000']\ntimeouts: {idle: 2m}\nlog: {level: debug}\n";
+    let settings = merged(&["--https", "off", "--manifests", "a b,c"], file)?;
+    assert_eq!(
+        line(&settings, key::HTTPS),
+        "https: [\"off\"]  # from --https"
+    );
+    assert_eq!(
+        line(&settings, key::MANIFESTS),
+        "manifests: [\"a b\", c]  # from --manifests"
+    );
+    assert_eq!(
+        line(&settings, key::HTTP),
+        "http: [80, \"127.0.0.1:8000\"]  # from /etc/settings.yaml"
+    );
+    assert_eq!(
+        line(&settings, key::IDLE_TIMEOUT),
+        "idle: 2m  # from /etc/settings.yaml"
+    );
+    assert_eq!(line(&settings, key::DRAIN_TIMEOUT), "drain: 30s  # default");
+    assert_eq!(line(&settings, key::SELECTOR), "# selector is not set");
+    let names: Vec<_> = key::ALL.iter().map(|key| key.name).collect();
+    let mut printed: Vec<_> = key::ALL
+        .iter()
+        .filter_map(|key| settings.effective.entry(*key))
+        .map(|entry| entry.key.name)
+        .collect();
+    printed.dedup();
+    assert_eq!(printed, names, "a key is missing or double");
+    Ok(())
+}
+
+#[test]
+fn what_is_printed_says_the_same_as_a_file() -> Result<(), SettingsError> {
+    let guard = "
+guard:
+  interfaces: [eth0]
+  listeners:
+    - {port: 80, synRate: 50, deny: ['192.0.2.0/24'], allow: ['192.0.2.7/32']}
+    - {address: '[::1]:8443', default: deny}
+defaultBackend: {namespace: ingress, name: not-found, port: http}
+ingressClass: [a, b]
+";
+    let arguments = [
+        "--https=[::1]:8443",
+        "--drain-timeout=0",
+        "--selector=tier in (a, b),!c",
+        "--default-certificate=a/b",
+        "--watch-ingress-without-class",
+        "--log-level=warn,tidegate=debug",
+        "--publish-address=203.0.113.7,fd00::7,edge.example.com",
+        "--namespaces=one,two",
+    ];
+    let cases = [
+        merged(&[], "")?,
+        merged(&arguments, guard)?,
+        told(&["--bind-address=10.0.0.7"], "http: off", &in_cluster())?,
+    ];
+    for first in cases {
+        let environment = match first.source {
+            Source::Cluster(_) => in_cluster(),
+            Source::Manifests(_) => Environment::default(),
+        };
+        let printed = first.printed();
+        let again = told(&[], &printed, &environment)?;
+        // Everything but the origins.
+        let without = |mut settings: Settings| {
+            settings.effective = Effective::default();
+            format!("{settings:#?}")
+        };
+        assert_eq!(without(again), without(first), "{printed}");
+    }
+    Ok(())
 }

@@ -1,64 +1,92 @@
 //! Which objects are served, and how.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tidegate_controller::translate;
 use tidegate_model::{Policy, RedirectPolicy, Timeouts};
 
-use super::file::{self, File, Scalar};
-use super::merge::{list, one, parse};
+use super::file::{self, BackendParts, DefaultBackend, File, Scalar};
+use super::key::{self, Key};
+use super::merge::{Layers, parse};
 use super::{SettingsError, value};
 use crate::cli::ClassFlags;
 
 /// How objects are translated.
 pub(super) fn translation(
-    flags: ClassFlags,
+    flags: &ClassFlags,
     file: &File,
+    layers: &mut Layers<'_>,
 ) -> Result<translate::Settings, SettingsError> {
-    let ingress_class = match flags.ingress_class {
-        names if names.is_empty() => file
-            .ingress_class
-            .as_ref()
-            .map(|names| list("ingressClass", Some(names), value::text))
-            .transpose()?,
-        names => Some(names),
-    };
-    let namespaces = match flags.namespaces {
-        names if names.is_empty() => list("namespaces", file.namespaces.as_ref(), value::text)?,
-        names => names,
-    };
-    let without_class = one(
-        "watchIngressWithoutClass",
+    let ingress_class = layers.optional_list(
+        key::INGRESS_CLASS,
+        &flags.ingress_class,
+        file.ingress_class.as_ref(),
+        value::text,
+    )?;
+    let without_class = layers.one(
+        key::WATCH_INGRESS_WITHOUT_CLASS,
         flags.watch_ingress_without_class,
         file.watch_ingress_without_class.as_ref(),
+        "false",
         value::boolean,
     )?;
-    let from_file = file.default_backend.as_ref().map(default_backend);
+    let namespaces = layers.list(
+        key::NAMESPACES,
+        &flags.namespaces,
+        file.namespaces.as_ref(),
+        &[],
+        value::text,
+    )?;
+    let namespace_selector = layers.optional(
+        key::NAMESPACE_SELECTOR,
+        flags.namespace_selector.clone(),
+        file.namespace_selector.as_ref(),
+        value::selector,
+    )?;
+    let selector = layers.optional(
+        key::SELECTOR,
+        flags.selector.clone(),
+        file.selector.as_ref(),
+        value::selector,
+    )?;
     Ok(translate::Settings {
         ingress_class: ingress_class.map(BTreeSet::from_iter),
-        watch_ingress_without_class: without_class.unwrap_or_default(),
+        watch_ingress_without_class: without_class,
         namespaces: namespaces.into_iter().collect(),
-        selector: one(
-            "selector",
-            flags.selector,
-            file.selector.as_ref(),
-            value::selector,
-        )?
-        .unwrap_or_default(),
-        default_backend: flags.default_backend.map(Ok).or(from_file).transpose()?,
-        default_certificate: one(
-            "defaultCertificate",
-            flags.default_certificate,
+        selector: selector.unwrap_or_default(),
+        default_backend: default_backend(flags, file, layers)?,
+        default_certificate: layers.optional(
+            key::DEFAULT_CERTIFICATE,
+            flags.default_certificate.clone(),
             file.default_certificate.as_ref(),
             value::namespaced_name,
         )?,
-        policy: policy(file)?,
+        policy: policy(file, layers)?,
+        namespace_selector: namespace_selector.unwrap_or_default(),
+        own_namespace: None,
     })
 }
 
 fn default_backend(
-    written: &file::DefaultBackend,
-) -> Result<translate::ServicePort, SettingsError> {
+    flags: &ClassFlags,
+    file: &File,
+    layers: &mut Layers<'_>,
+) -> Result<Option<translate::ServicePort>, SettingsError> {
+    let written = match &file.default_backend {
+        None => None,
+        Some(DefaultBackend::Text(text)) => Some(text.clone()),
+        Some(DefaultBackend::Parts(parts)) => Some(Scalar(service_port(parts)?.to_string())),
+    };
+    layers.optional(
+        key::DEFAULT_BACKEND,
+        flags.default_backend.clone(),
+        written.as_ref(),
+        value::service_port,
+    )
+}
+
+fn service_port(written: &BackendParts) -> Result<translate::ServicePort, SettingsError> {
     let namespace = parse("defaultBackend.namespace", &written.namespace, value::text)?;
     let name = parse("defaultBackend.name", &written.name, value::text)?;
     Ok(translate::ServicePort {
@@ -67,57 +95,75 @@ fn default_backend(
     })
 }
 
-fn policy(file: &File) -> Result<Policy, SettingsError> {
-    let redirect = RedirectPolicy::default();
-    let written = &file.ssl_redirect;
-    let timeouts = Timeouts::default();
-    let limit = |key, written: &Option<Scalar>, default| {
-        one(key, None, written.as_ref(), value::duration).map(|found| found.unwrap_or(default))
-    };
-    let times = &file.timeouts;
+fn policy(file: &File, layers: &mut Layers<'_>) -> Result<Policy, SettingsError> {
     Ok(Policy {
-        redirect: RedirectPolicy {
-            mode: one(
-                "sslRedirect.mode",
-                None,
-                written.mode.as_ref(),
-                value::redirect_mode,
-            )?
-            .unwrap_or(redirect.mode),
-            status: one(
-                "sslRedirect.status",
-                None,
-                written.status.as_ref(),
-                value::redirect_status,
-            )?
-            .unwrap_or(redirect.status),
-            port: one("sslRedirect.port", None, written.port.as_ref(), value::port)?
-                .unwrap_or(redirect.port),
-        },
-        timeouts: Timeouts {
-            handshake: limit("timeouts.handshake", &times.handshake, timeouts.handshake)?,
-            request_head: limit(
-                "timeouts.requestHead",
-                &times.request_head,
-                timeouts.request_head,
-            )?,
-            idle: limit("timeouts.idle", &times.idle, timeouts.idle)?,
-            connect: limit("timeouts.connect", &times.connect, timeouts.connect)?,
-            response_head: limit(
-                "timeouts.responseHead",
-                &times.response_head,
-                timeouts.response_head,
-            )?,
-            upstream_idle: limit(
-                "timeouts.upstreamIdle",
-                &times.upstream_idle,
-                timeouts.upstream_idle,
-            )?,
-        },
-        trusted_proxies: list(
-            "trustedProxies",
+        redirect: redirect(&file.ssl_redirect, layers)?,
+        trusted_proxies: layers.list(
+            key::TRUSTED_PROXIES,
+            &[],
             file.trusted_proxies.as_ref(),
+            &[],
             value::network,
+        )?,
+        timeouts: timeouts(&file.timeouts, layers)?,
+    })
+}
+
+fn redirect(
+    file: &file::SslRedirect,
+    layers: &mut Layers<'_>,
+) -> Result<RedirectPolicy, SettingsError> {
+    let (mode, status, port) = (file.mode.as_ref(), file.status.as_ref(), file.port.as_ref());
+    let default = RedirectPolicy::default();
+    let (usual_status, usual_port) = (default.status.to_string(), default.port.to_string());
+    Ok(RedirectPolicy {
+        mode: layers.one(
+            key::REDIRECT_MODE,
+            None,
+            mode,
+            "tls-hosts",
+            value::redirect_mode,
+        )?,
+        status: layers.one(
+            key::REDIRECT_STATUS,
+            None,
+            status,
+            usual_status,
+            value::redirect_status,
+        )?,
+        port: layers.one(key::REDIRECT_PORT, None, port, usual_port, value::port)?,
+    })
+}
+
+fn timeouts(file: &file::Timeouts, layers: &mut Layers<'_>) -> Result<Timeouts, SettingsError> {
+    let usual = Timeouts::default();
+    let mut time = |key: Key, file: &Option<Scalar>, usual: Duration| {
+        layers.one(
+            key,
+            None,
+            file.as_ref(),
+            value::written(usual),
+            value::duration,
+        )
+    };
+    Ok(Timeouts {
+        handshake: time(key::HANDSHAKE_TIMEOUT, &file.handshake, usual.handshake)?,
+        request_head: time(
+            key::REQUEST_HEAD_TIMEOUT,
+            &file.request_head,
+            usual.request_head,
+        )?,
+        idle: time(key::IDLE_TIMEOUT, &file.idle, usual.idle)?,
+        connect: time(key::CONNECT_TIMEOUT, &file.connect, usual.connect)?,
+        response_head: time(
+            key::RESPONSE_HEAD_TIMEOUT,
+            &file.response_head,
+            usual.response_head,
+        )?,
+        upstream_idle: time(
+            key::UPSTREAM_IDLE_TIMEOUT,
+            &file.upstream_idle,
+            usual.upstream_idle,
         )?,
     })
 }

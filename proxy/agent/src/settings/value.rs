@@ -6,9 +6,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tidegate_controller::inventory::PublishedAddress;
 use tidegate_controller::translate::{PortRef, Selector, SelectorError, ServicePort};
 use tidegate_dataplane::ListenAddress;
-use tidegate_model::{NamespacedName, RedirectMode};
+use tidegate_model::{Hostname, NamespacedName, RedirectMode};
+
+use super::source::NodeAddresses;
 
 /// An address to listen on, or the wish not to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +126,46 @@ pub(crate) fn service_port(text: &str) -> Result<ServicePort, String> {
     })
 }
 
+/// An IP address, or a name that DNS knows.
+pub(crate) fn published_address(text: &str) -> Result<PublishedAddress, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(PublishedAddress::Ip(address));
+    }
+    match Hostname::parse(text) {
+        Ok(_) => Ok(PublishedAddress::Hostname(text.to_owned())),
+        Err(error) => Err(format!(
+            "{error}; write an IP address or a DNS name, such as 203.0.113.7 or edge.example.com"
+        )),
+    }
+}
+
+/// `internal` or `external`
+pub(crate) fn node_addresses(text: &str) -> Result<NodeAddresses, String> {
+    match text {
+        "internal" => Ok(NodeAddresses::Internal),
+        "external" => Ok(NodeAddresses::External),
+        _ => Err("write internal or external".to_owned()),
+    }
+}
+
+/// An IP address without a port.
+pub(crate) fn ip(text: &str) -> Result<std::net::IpAddr, String> {
+    text.parse()
+        .map_err(|_| "write an IP address without a port, such as 10.0.0.7 or fd00::7".to_owned())
+}
+
 /// A label selector, written as for `kubectl get -l`.
 pub(crate) fn selector(text: &str) -> Result<Selector, String> {
     text.parse()
         .map_err(|error: SelectorError| error.to_string())
+}
+
+/// A time as the file has it.
+pub(super) fn written(time: Duration) -> String {
+    match time.subsec_millis() {
+        0 => format!("{}s", time.as_secs()),
+        _ => format!("{}ms", time.as_millis()),
+    }
 }
 
 /// `tls-hosts`, `all` or `none`

@@ -17,6 +17,7 @@ fn help_names_commands_and_examples() {
         "check",
         "demo",
         "doctor",
+        "probe",
         "completions",
         "Examples:",
         "Exit codes:",
@@ -33,6 +34,9 @@ fn help_names_commands_and_examples() {
         "[default: least-loaded]",
         "TIDEGATE_INSTANCE",
         "TIDEGATE_AFTER_HAND_OVER",
+        "TIDEGATE_KUBECONFIG",
+        "TIDEGATE_PUBLISH_SERVICE",
+        "--print-config",
         "synRate",
     ] {
         assert!(serve.contains(part), "{part} is not in\n{serve}");
@@ -47,8 +51,20 @@ fn what_cannot_be_used_is_refused_with_a_remedy() {
     let wrong = manifests.hidden("wrong.yaml", "timeouts:\n  idle: 10 parsecs\n");
     let guard = "guard: {listeners: [{port: 80, deny: [192.0.2.7/24]}]}\n";
     let guard = manifests.hidden("guard.yaml", guard);
-    let tries: [(&[&str], &[&str]); 10] = [
-        (&["serve"], &["--manifests DIR"]),
+    let tries: [(&[&str], &[&str]); 13] = [
+        (&["probe", "asleep"], &["asleep", "live", "ready"]),
+        (
+            &["serve", "--publish-node-addresses", "both"],
+            &["both", "internal or external"],
+        ),
+        (
+            &["serve", "--publish-address", "a_b"],
+            &["a_b", "edge.example.com"],
+        ),
+        (
+            &["serve", "--bind-address", "eth0"],
+            &["eth0", "invalid IP"],
+        ),
         (
             &["serve", "--manifests", folder, "--instance", "Edge"],
             &["Edge", "--instance", "a-z"],

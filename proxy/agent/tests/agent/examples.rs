@@ -300,7 +300,7 @@ async fn try_example(example: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_does_what_its_readme_says() {
     let examples = examples();
-    assert!(examples.len() >= 9, "examples are missing: {examples:?}");
+    assert!(examples.len() >= 11, "examples are missing: {examples:?}");
     for example in &examples {
         try_example(example).await;
     }

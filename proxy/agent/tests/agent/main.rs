@@ -11,4 +11,5 @@ mod cli;
 mod examples;
 mod life;
 mod reload;
+mod settings;
 mod support;

@@ -30,6 +30,7 @@ fn update(changes: &[&str]) -> Update {
         changes: changes.iter().map(|text| change(text)).collect(),
         problems: Vec::new(),
         view: View::Complete,
+        answered: None,
     }
 }
 
@@ -268,6 +269,49 @@ async fn new_settings_are_translated_with_the_changes_beside_them() {
         fixture.send(&["b"]).await;
         sleep(1_000).await;
         assert_eq!(fixture.log(), ["0 a", "1100 settings b"]);
+    };
+    tokio::select! {
+        () = run => panic!("the loop ended"),
+        () = script => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_newly_referred_to_is_waited_for_and_not_for_ever() {
+    let (mut fixture, run) = Fixture::start();
+    let script = async move {
+        let known = fixture.answer.borrow().referenced.clone();
+        let first = Update {
+            answered: Some(known.clone()),
+            ..update(&["a"])
+        };
+        fixture.updates.send(first).await.unwrap();
+        fixture.published.changed().await.unwrap();
+
+        // The next translation refers to more, which the source tells 300 ms later.
+        let more = Arc::new(Referenced::default());
+        fixture.answer.borrow_mut().referenced = more.clone();
+        let unanswered = |name| Update {
+            answered: Some(known.clone()),
+            ..update(&[name])
+        };
+        fixture.updates.send(unanswered("b")).await.unwrap();
+        sleep(400).await;
+        assert!(!fixture.published.has_changed().unwrap(), "held back");
+        let answer = Update {
+            answered: Some(more),
+            ..update(&["c"])
+        };
+        fixture.updates.send(answer).await.unwrap();
+        fixture.published.changed().await.unwrap();
+
+        // One that never comes holds nothing up for longer than a second.
+        fixture.answer.borrow_mut().referenced = Arc::new(Referenced::default());
+        let start = Instant::now();
+        fixture.updates.send(unanswered("d")).await.unwrap();
+        fixture.published.changed().await.unwrap();
+        assert_eq!(start.elapsed(), HOLD + Duration::from_millis(100));
+        assert_eq!(fixture.log(), ["0 a", "100 b", "400 c", "500 d"]);
     };
     tokio::select! {
         () = run => panic!("the loop ended"),

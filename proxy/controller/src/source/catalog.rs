@@ -354,6 +354,7 @@ fn same(a: &Object, b: &Object) -> bool {
         (Object::Service(a), Object::Service(b)) => Arc::ptr_eq(a, b) || a == b,
         (Object::EndpointSlice(a), Object::EndpointSlice(b)) => Arc::ptr_eq(a, b) || a == b,
         (Object::Secret(a), Object::Secret(b)) => Arc::ptr_eq(a, b) || a == b,
+        (Object::Namespace(a), Object::Namespace(b)) => Arc::ptr_eq(a, b) || a == b,
         _ => false,
     }
 }

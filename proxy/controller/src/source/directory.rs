@@ -158,6 +158,7 @@ impl Directory {
             changes: self.catalog.changes(),
             problems,
             view: View::Complete,
+            answered: None,
         }
     }
 

@@ -302,15 +302,17 @@ enum Kind {
     Service,
     EndpointSlice,
     Secret,
+    Namespace,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
+        Self::Namespace,
     ];
 
     fn name(self) -> &'static str {
@@ -320,6 +322,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
+            Self::Namespace => "Namespace",
         }
     }
 
@@ -327,7 +330,7 @@ impl Kind {
     fn api_version(self) -> &'static str {
         match self {
             Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
-            Self::Service | Self::Secret => "v1",
+            Self::Service | Self::Secret | Self::Namespace => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
@@ -392,7 +395,7 @@ fn other_version(kind: Kind, meta: &TypeMeta, object: &Map<String, Value>) -> Fa
 fn reference(kind: Kind, object: &Map<String, Value>) -> ObjectRef {
     let text = |key: &str| object.get("metadata")?.get(key)?.as_str();
     let namespace = match kind {
-        Kind::IngressClass => "",
+        Kind::IngressClass | Kind::Namespace => "",
         _ => text("namespace").unwrap_or("default"),
     };
     ObjectRef::new(
@@ -404,7 +407,7 @@ fn reference(kind: Kind, object: &Map<String, Value>) -> ObjectRef {
 fn read_object(kind: Kind, map: Map<String, Value>, document: &mut Document) {
     let named = name::check(
         match kind {
-            Kind::Service => name::Rule::Label,
+            Kind::Service | Kind::Namespace => name::Rule::Label,
             _ => name::Rule::Subdomain,
         },
         &map,
@@ -426,6 +429,7 @@ fn read_object(kind: Kind, map: Map<String, Value>, document: &mut Document) {
         Kind::Secret => typed(value, &mut unknown)
             .map(merge_string_data)
             .map(Object::Secret),
+        Kind::Namespace => typed(value, &mut unknown).map(Object::Namespace),
     };
     let unknown = unknown
         .into_iter()

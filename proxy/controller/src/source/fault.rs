@@ -84,13 +84,14 @@ impl Fault {
             Some(object) => (object.clone(), self.field.clone()),
             None => (file(path), format!("document {document}")),
         };
-        Problem {
+        let problem = Problem {
             level: self.level,
             object,
             field,
             reason: self.reason,
             message,
-        }
+        };
+        problem.bounded()
     }
 }
 

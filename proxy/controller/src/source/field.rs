@@ -21,6 +21,7 @@ const KNOWN: &[&str] = &[
     "defaultBackend",
     "endpoints",
     "externalName",
+    "finalizers",
     "host",
     "hostname",
     "hosts",

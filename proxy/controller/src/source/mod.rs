@@ -1,16 +1,20 @@
 //! Where objects come from.
 
 mod catalog;
+pub mod cluster;
 pub mod directory;
 mod document;
 mod fault;
 mod field;
 mod follow;
-mod name;
+pub(crate) mod name;
+
+use std::sync::Arc;
 
 use tidegate_model::Problem;
 
 use crate::Change;
+use crate::translate::Referenced;
 
 /// What a source tells: first a complete view, in one update or several, then what changes.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +25,8 @@ pub struct Update {
     pub problems: Vec<Problem>,
     /// How far the source has come.
     pub view: View,
+    /// What is referred to and wholly told by now, from a source that holds only that; `None` from one that holds all.
+    pub answered: Option<Arc<Referenced>>,
 }
 
 /// How much of everything a source has told with an update.

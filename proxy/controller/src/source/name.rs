@@ -61,7 +61,7 @@ fn refusal(field: &'static str, value: &str, rule: Rule) -> NameError {
 }
 
 /// Whether a text is a DNS label in lower case.
-fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let bytes = text.as_bytes();
     let letter_or_digit = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     bytes.len() <= 63

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_model::{Reason, TlsRedirect};
+use tidegate_model::{Excerpt, Reason, TlsRedirect};
 
 use super::report::Report;
 
@@ -77,7 +77,8 @@ fn flag(annotations: Option<&Annotations>, name: &str, report: &mut Report) -> O
                 Reason::InvalidAnnotation,
                 field(name),
                 format!(
-                    "the value '{value}' is neither \"true\" nor \"false\" and is ignored; write one of the two"
+                    "the value '{}' is neither \"true\" nor \"false\" and is ignored; write one of the two",
+                    Excerpt(value)
                 ),
             );
             None
@@ -87,7 +88,7 @@ fn flag(annotations: Option<&Annotations>, name: &str, report: &mut Report) -> O
 
 /// The path of an annotation within its object.
 pub(super) fn field(name: &str) -> String {
-    format!("metadata.annotations[{name}]")
+    format!("metadata.annotations[{}]", Excerpt(name))
 }
 
 fn report_unknown(annotations: Option<&Annotations>, known: &[&str], report: &mut Report) {
@@ -95,12 +96,17 @@ fn report_unknown(annotations: Option<&Annotations>, known: &[&str], report: &mu
         if !name.starts_with(PREFIX) || known.contains(&name.as_str()) {
             continue;
         }
-        let nearest = known.iter().min_by_key(|known| distance(name, known));
+        // What is much longer than any that is known is none of them mistyped.
+        let near = known.iter().filter(|known| name.len() <= 2 * known.len());
+        let nearest = near.min_by_key(|known| distance(name, known));
         let hint = nearest.map_or_else(String::new, |known| format!("; did you mean '{known}'?"));
         report.warning(
             Reason::InvalidAnnotation,
             field(name),
-            format!("Tidegate has no annotation '{name}' for this kind and ignores it{hint}"),
+            format!(
+                "Tidegate has no annotation '{}' for this kind and ignores it{hint}",
+                Excerpt(name)
+            ),
         );
     }
 }

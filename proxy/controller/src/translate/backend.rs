@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::{IngressBackend, IngressServiceBackend};
-use tidegate_model::{NamespacedName, Reason, RouteLabels, Target, UpstreamId};
+use tidegate_model::{Excerpt, NamespacedName, Reason, RouteLabels, Target, UpstreamId};
 
 use super::annotation::{self, Addressing};
 use super::objects::Objects;
@@ -13,6 +13,7 @@ use super::report::Report;
 use super::service::{self, ServiceKind};
 use super::upstream::UpstreamSource;
 use super::{PortRef, ServicePort};
+use crate::source::name;
 
 /// Resolves backends and keeps what they refer to.
 pub(super) struct Backends<'a> {
@@ -22,14 +23,27 @@ pub(super) struct Backends<'a> {
     /// What the Ingress says about it.
     addressing: Option<Addressing>,
     labels: BTreeMap<String, Arc<RouteLabels>>,
+    /// Looked up once, however many paths lead there.
+    found: BTreeMap<ServicePort, Found>,
+    addressings: BTreeMap<NamespacedName, Addressing>,
     pub(super) services: BTreeSet<NamespacedName>,
     pub(super) upstreams: BTreeMap<UpstreamId, UpstreamSource>,
 }
 
 /// Where a rule's requests go and what they are called.
+#[derive(Clone)]
 pub(super) struct Destination {
     pub(super) target: Target,
     pub(super) labels: Arc<RouteLabels>,
+}
+
+/// What a Service's port turned out to be.
+#[derive(Clone)]
+enum Found {
+    NoService,
+    /// The ports that the Service has, in words.
+    NoPort(String),
+    Port(Destination),
 }
 
 impl<'a> Backends<'a> {
@@ -43,6 +57,8 @@ impl<'a> Backends<'a> {
             ingress,
             addressing,
             labels: BTreeMap::new(),
+            found: BTreeMap::new(),
+            addressings: BTreeMap::new(),
             services: BTreeSet::new(),
             upstreams: BTreeMap::new(),
         }
@@ -64,7 +80,8 @@ impl<'a> Backends<'a> {
                     format!(
                         "the backend is the {} '{}', and Tidegate serves only Services; requests get 503, name a \
                          Service",
-                        resource.kind, resource.name
+                        Excerpt(&resource.kind),
+                        Excerpt(&resource.name)
                     ),
                 );
                 self.unavailable(String::new())
@@ -91,6 +108,17 @@ impl<'a> Backends<'a> {
         field: &str,
         report: &mut Report,
     ) -> Destination {
+        if !name::is_label(&backend.name) {
+            report.error(
+                Reason::InvalidBackend,
+                format!("{field}.service.name"),
+                format!(
+                    "'{}' is no name that a Service can have; requests get 503, correct it",
+                    Excerpt(&backend.name)
+                ),
+            );
+            return self.unavailable(String::new());
+        }
         let namespace = self.ingress.as_ref().map(|name| name.namespace.clone());
         let service = NamespacedName::new(namespace.unwrap_or_default(), &backend.name);
         match port_reference(backend) {
@@ -118,33 +146,44 @@ impl<'a> Backends<'a> {
         field: &str,
         report: &mut Report,
     ) -> Destination {
-        self.services.insert(wanted.service.clone());
-        let Some(service) = self.objects.services.get(&wanted.service) else {
-            report.error(
+        let found = match self.found.get(wanted) {
+            Some(known) => known.clone(),
+            None => {
+                let found = self.find(wanted, report);
+                self.found.insert(wanted.clone(), found.clone());
+                found
+            }
+        };
+        match found {
+            Found::Port(destination) => return destination,
+            Found::NoService => report.error(
                 Reason::ServiceNotFound,
                 field_below(field, "name"),
                 format!(
                     "there is no Service '{}'; requests get 503 until there is, create it or correct the name",
                     wanted.service
                 ),
-            );
-            return self.unavailable(wanted.to_string());
+            ),
+            Found::NoPort(ports) => report.error(
+                Reason::PortNotFound,
+                field_below(field, "port"),
+                format!(
+                    "the Service '{}' has no TCP port {}: {ports}; requests get 503, name one that it has",
+                    wanted.service, wanted.port,
+                ),
+            ),
+        }
+        self.unavailable(wanted.to_string())
+    }
+
+    fn find(&mut self, wanted: &ServicePort, report: &mut Report) -> Found {
+        self.services.insert(wanted.service.clone());
+        let Some(service) = self.objects.services.get(&wanted.service) else {
+            return Found::NoService;
         };
         match port_number(service, &wanted.port) {
-            Some(port) => self.available(wanted, service, port, report),
-            None => {
-                report.error(
-                    Reason::PortNotFound,
-                    field_below(field, "port"),
-                    format!(
-                        "the Service '{}' has no TCP port {}: {}; requests get 503, name one that it has",
-                        wanted.service,
-                        wanted.port,
-                        service::describe_ports(service)
-                    ),
-                );
-                self.unavailable(wanted.to_string())
-            }
+            Some(port) => Found::Port(self.available(wanted, service, port, report)),
+            None => Found::NoPort(service::describe_ports(service)),
         }
     }
 
@@ -170,11 +209,14 @@ impl<'a> Backends<'a> {
 
     /// Endpoints or cluster IP: as the Ingress says, else as the Service does, if it has one.
     fn addressing(
-        &self,
+        &mut self,
         name: &NamespacedName,
         service: &Service,
         report: &mut Report,
     ) -> Addressing {
+        if let Some(known) = self.addressings.get(name) {
+            return *known;
+        }
         let mut about_service = Report::about("Service", name);
         let annotations = service.metadata.annotations.as_ref();
         let of_service = annotation::of_service(annotations, &mut about_service);
@@ -193,11 +235,12 @@ impl<'a> Backends<'a> {
             );
         }
         report.extend(about_service);
-        if possible {
-            wanted
-        } else {
-            Addressing::Endpoints
-        }
+        let addressing = match possible {
+            true => wanted,
+            false => Addressing::Endpoints,
+        };
+        self.addressings.insert(name.clone(), addressing);
+        addressing
     }
 
     fn unavailable(&mut self, service: String) -> Destination {
@@ -218,6 +261,9 @@ impl<'a> Backends<'a> {
     }
 }
 
+/// The API server allows no more, for any version of a Service.
+const MAX_PORT_NAME: usize = 63;
+
 fn port_reference(backend: &IngressServiceBackend) -> Result<PortRef, String> {
     let port = backend.port.as_ref();
     let name = port
@@ -227,13 +273,18 @@ fn port_reference(backend: &IngressServiceBackend) -> Result<PortRef, String> {
         .and_then(|port| port.number)
         .filter(|number| *number != 0);
     match (name, number) {
+        (Some(name), None) if name.len() > MAX_PORT_NAME => Err(format!(
+            "'{}' is longer than the name of a port can be",
+            Excerpt(name)
+        )),
         (Some(name), None) => Ok(PortRef::Name(name.to_owned())),
         (None, Some(number)) => u16::try_from(number)
             .map(PortRef::Number)
             .map_err(|_| format!("{number} is no port, which has 1 to 65535")),
         (None, None) => Err("the backend names no port of the Service".to_owned()),
         (Some(name), Some(number)) => Err(format!(
-            "the backend names a port twice, as '{name}' and as {number}"
+            "the backend names a port twice, as '{}' and as {number}",
+            Excerpt(name)
         )),
     }
 }

@@ -11,7 +11,9 @@ use rustls_pki_types::pem::{self, PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
-use tidegate_model::{Certificate, Fingerprint, HostPattern, NamespacedName, PrivateKey, UnixTime};
+use tidegate_model::{
+    Certificate, Excerpt, Fingerprint, HostPattern, NamespacedName, PrivateKey, UnixTime,
+};
 use x509_parser::oid_registry::{
     OID_KEY_TYPE_EC_PUBLIC_KEY, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
 };
@@ -48,7 +50,7 @@ pub(super) enum Naming {
 /// Why a Secret is no use for TLS.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum SecretError {
-    #[error("the type is '{0}'; only Secrets of type kubernetes.io/tls or Opaque are used for TLS")]
+    #[error("the type is '{}'; only Secrets of type kubernetes.io/tls or Opaque are used for TLS", Excerpt(.0))]
     Type(String),
     #[error("the key '{0}' is missing; put the {contents} in PEM there", contents = contents(.0))]
     Missing(&'static str),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
-use tidegate_model::{NamespacedName, Problem, Reason};
+use tidegate_model::{Excerpt, NamespacedName, Problem, Reason};
 
 use super::Settings;
 use super::report::Report;
@@ -102,8 +102,9 @@ impl Classes {
                 Reason::ClassMismatch,
                 field,
                 format!(
-                    "the IngressClass '{class}' has the controller '{controller}', so Tidegate does not serve this \
-                     Ingress; set spec.controller of the IngressClass to '{CONTROLLER}' or name another class"
+                    "the IngressClass '{class}' has the controller '{}', so Tidegate does not serve this \
+                     Ingress; set spec.controller of the IngressClass to '{CONTROLLER}' or name another class",
+                    Excerpt(controller)
                 ),
             );
         } else if let Some(near) = self.near(class) {
@@ -111,7 +112,8 @@ impl Classes {
                 Reason::ClassMismatch,
                 field,
                 format!(
-                    "the class '{class}' is not served: it is compared exactly; write '{near}'"
+                    "the class '{}' is not served: it is compared exactly; write '{near}'",
+                    Excerpt(class)
                 ),
             );
         }
@@ -138,8 +140,10 @@ impl Classes {
             Reason::ClassMismatch,
             CLASS_FIELD,
             format!(
-                "the class is '{named}' here and '{annotation}' in the annotation {CLASS_ANNOTATION}, which has \
-                 precedence: the Ingress {outcome}; remove one of the two"
+                "the class is '{}' here and '{}' in the annotation {CLASS_ANNOTATION}, which has \
+                 precedence: the Ingress {outcome}; remove one of the two",
+                Excerpt(named),
+                Excerpt(annotation)
             ),
         );
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_model::{
-    HostPattern, NamespacedName, Problem, Reason, Route, RouteRank, RouteTable, Shadowed,
+    Excerpt, HostPattern, NamespacedName, Problem, Reason, Route, RouteRank, RouteTable, Shadowed,
     VirtualHost,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Hosts {
     fallback: Option<Arc<Route>>,
     outcomes: BTreeMap<HostPattern, Outcome>,
     dirty: BTreeSet<HostPattern>,
+    /// Wildcards that are listed under `spec.tls` now, or no longer are.
+    listed: BTreeSet<HostPattern>,
 }
 
 /// What became of the Ingresses that name a host.
@@ -59,10 +61,22 @@ impl Hosts {
     /// Has a host that is listed under `spec.tls` now, or no longer is, put together again, and those that it covers.
     pub(super) fn touch_listed(&mut self, host: HostPattern) {
         if matches!(host, HostPattern::Wildcard(_)) {
-            let covered = self.named.keys().filter(|named| host.covers(named));
-            self.dirty.extend(covered.cloned());
+            self.listed.insert(host.clone());
         }
         self.touch(host);
+    }
+
+    /// All of them in one go, however many there are.
+    fn touch_covered(&mut self) {
+        let listed = std::mem::take(&mut self.listed);
+        if listed.is_empty() {
+            return;
+        }
+        let covered = self.named.keys().filter(|named| {
+            let above = named.wildcard_above();
+            above.is_some_and(|above| listed.contains(&above))
+        });
+        self.dirty.extend(covered.cloned());
     }
 
     /// Takes the new version of an Ingress in.
@@ -117,6 +131,7 @@ impl Hosts {
         server_names: &ServerNames,
         problems: &mut Problems,
     ) -> BTreeSet<NamespacedName> {
+        self.touch_covered();
         let mut concerned = BTreeSet::new();
         for host in std::mem::take(&mut self.dirty) {
             let (outcome, conflicts) = self.assemble(&host, ingresses, server_names);
@@ -223,7 +238,7 @@ fn conflict(shadowed: &Shadowed, ingresses: &Ingresses) -> Vec<Problem> {
     let why = if loser.path != winner.path {
         format!(
             "has '{}', which matches the same and is longer",
-            winner.path.as_str()
+            Excerpt(winner.path.as_str())
         )
     } else if loser.rank.object == winner.rank.object {
         "has the same path and comes first".to_owned()
@@ -238,7 +253,7 @@ fn conflict(shadowed: &Shadowed, ingresses: &Ingresses) -> Vec<Problem> {
         field(loser),
         format!(
             "'{}' ({:?}) of host '{}' gets no requests: {whose} {why}; remove one of the two",
-            loser.path.as_str(),
+            Excerpt(loser.path.as_str()),
             loser.path.kind(),
             loser.host,
         ),

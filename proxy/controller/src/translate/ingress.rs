@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressRule, IngressSpec};
 use tidegate_model::{
-    HostPattern, NamespacedName, PathKind, PathMatch, Reason, Route, RouteRank, TlsRedirect,
-    UnixTime, UpstreamId,
+    Excerpt, HostPattern, NamespacedName, PathKind, PathMatch, Reason, Route, RouteRank,
+    TlsRedirect, UnixTime, UpstreamId,
 };
 
 use super::annotation::{self, IngressAnnotations};
@@ -40,34 +40,46 @@ pub(super) struct Derived {
     pub(super) secrets: BTreeSet<NamespacedName>,
 }
 
-/// How many positions each rule takes: one a path, and one for a rule that is only a host (`None`).
+/// The positions that the rules take: one a path, and one for a rule that is only a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape(Vec<Option<usize>>);
+pub(super) struct Shape(Vec<RuleShape>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RuleShape {
+    /// First position.
+    start: usize,
+    has_paths: bool,
+}
 
 impl Shape {
     fn of(spec: &IngressSpec) -> Self {
-        let rules = spec.rules.iter().flatten();
-        Self(
-            rules
-                .map(|rule| rule.http.as_ref().map(|http| http.paths.len()))
-                .collect(),
-        )
+        let mut next = 0;
+        let rules = spec.rules.iter().flatten().map(|rule| {
+            let start = next;
+            next += rule.http.as_ref().map_or(1, |http| http.paths.len());
+            RuleShape {
+                start,
+                has_paths: rule.http.is_some(),
+            }
+        });
+        Self(rules.collect())
     }
 
     /// The field that the route at a position comes from.
     pub(super) fn field_at(&self, position: usize) -> String {
-        let mut left = position;
-        for (index, rule) in self.0.iter().enumerate() {
-            let here = rule.unwrap_or(1);
-            if left < here {
-                return match rule {
-                    Some(_) => format!("spec.rules[{index}].http.paths[{left}]"),
-                    None => format!("spec.rules[{index}]"),
-                };
+        // Of rules that start at the same position all but the last have no path.
+        let behind = self.0.partition_point(|rule| rule.start <= position);
+        match behind
+            .checked_sub(1)
+            .map(|index| (index, self.0.get(index)))
+        {
+            Some((index, Some(rule))) if rule.has_paths => {
+                let path = position - rule.start;
+                format!("spec.rules[{index}].http.paths[{path}]")
             }
-            left -= here;
+            Some((index, Some(_))) => format!("spec.rules[{index}]"),
+            _ => "spec.rules".to_owned(),
         }
-        "spec.rules".to_owned()
     }
 }
 
@@ -164,7 +176,10 @@ impl Reader<'_> {
                     self.report.error(
                         Reason::InvalidHost,
                         format!("{field}.host"),
-                        format!("'{host}' is no host, and the rule is not served: {error}"),
+                        format!(
+                            "'{}' is no host, and the rule is not served: {error}",
+                            Excerpt(host)
+                        ),
                     );
                 }
             }
@@ -272,7 +287,7 @@ fn path_match(path: &HTTPIngressPath, field: &str, report: &mut Report) -> Optio
             report.error(
                 Reason::InvalidPath,
                 format!("{field}.path"),
-                format!("the path '{text}' is not served: {error}"),
+                format!("the path '{}' is not served: {error}", Excerpt(text)),
             );
             None
         }
@@ -290,8 +305,9 @@ fn path_kind(path: &HTTPIngressPath, field: &str, report: &mut Report) -> Option
                     Reason::InvalidPath,
                     format!("{field}.path"),
                     format!(
-                        "the '*' in '{text}' is matched literally; Tidegate serves ImplementationSpecific as Prefix, \
-                         which matches everything below a path without it"
+                        "the '*' in '{}' is matched literally; Tidegate serves ImplementationSpecific as Prefix, \
+                         which matches everything below a path without it",
+                        Excerpt(text)
                     ),
                 );
             }
@@ -301,13 +317,14 @@ fn path_kind(path: &HTTPIngressPath, field: &str, report: &mut Report) -> Option
             let found = if other.is_empty() {
                 "the pathType is missing".to_owned()
             } else {
-                format!("the pathType '{other}' is unknown")
+                format!("the pathType '{}' is unknown", Excerpt(other))
             };
             report.error(
                 Reason::InvalidField,
                 format!("{field}.pathType"),
                 format!(
-                    "{found}, and the path '{text}' is not served; write Prefix, Exact or ImplementationSpecific"
+                    "{found}, and the path '{}' is not served; write Prefix, Exact or ImplementationSpecific",
+                    Excerpt(text)
                 ),
             );
             None

@@ -6,10 +6,12 @@
 mod annotation;
 mod backend;
 mod certificate;
+mod challenges;
 mod class;
 mod hosts;
 mod index;
 mod ingress;
+mod namespaces;
 mod objects;
 mod referenced;
 mod report;
@@ -34,6 +36,7 @@ use tidegate_model::{
 };
 
 use self::backend::Backends;
+use self::challenges::Challenges;
 use self::class::{Classes, Ownership};
 use self::hosts::Hosts;
 use self::index::Index;
@@ -47,6 +50,7 @@ use self::upstream::UpstreamSource;
 use self::upstreams::Upstreams;
 use crate::Change;
 
+pub use self::challenges::CHALLENGE_ANSWERS_LABEL;
 pub use self::class::{CONTROLLER, DEFAULT_CLASS};
 pub use self::referenced::Referenced;
 pub use self::selector::{Selector, SelectorError, SelectorFault};
@@ -62,6 +66,12 @@ pub struct Settings {
     pub namespaces: BTreeSet<String>,
     /// Labels that an Ingress must carry to be served; the default selects every Ingress.
     pub selector: Selector,
+    /// Labels that a namespace must carry for its Ingresses to be served; the default selects every namespace. A
+    /// namespace without an object has no labels.
+    pub namespace_selector: Selector,
+    /// The namespace that Tidegate itself runs in, whose Secrets with the label [`CHALLENGE_ANSWERS_LABEL`] hold what
+    /// ACME servers are answered. `None`: there are no such Secrets.
+    pub own_namespace: Option<String>,
     /// Answers what nothing else does.
     pub default_backend: Option<ServicePort>,
     /// Secret with the certificate for clients that nothing else is for.
@@ -143,6 +153,7 @@ pub struct Translator {
     secrets: Secrets,
     users_of_services: Index<NamespacedName>,
     users_of_secrets: Index<NamespacedName>,
+    challenges: Challenges,
     referenced: referenced::Kept,
     /// What the controller's own default backend leads to.
     default_upstreams: BTreeMap<UpstreamId, UpstreamSource>,
@@ -167,6 +178,7 @@ impl Translator {
             secrets: Secrets::default(),
             users_of_services: Index::default(),
             users_of_secrets: Index::default(),
+            challenges: Challenges::default(),
             referenced: referenced::Kept::default(),
             default_upstreams: BTreeMap::new(),
             hosts: Hosts::default(),
@@ -203,6 +215,7 @@ impl Translator {
         for name in &touched {
             self.update_ingress(name, &mut stale_secrets);
         }
+        self.report_namespaces(&touched, &dirty);
         stale_secrets.extend(self.pass_time(now));
         self.update_secrets(&stale_secrets, now);
         let (ingresses, problems) = (&self.ingresses, &mut self.problems);
@@ -211,10 +224,12 @@ impl Translator {
         self.upstreams.update(&dirty, &self.objects, problems);
         concerned.extend(touched);
         self.update_statuses(&concerned);
+        self.update_challenges(&dirty);
         self.referenced.update(
             &self.settings,
             &self.users_of_services,
             &self.users_of_secrets,
+            &self.challenges,
         );
         self.done = Some(now);
         self.translation(now)
@@ -226,6 +241,7 @@ impl Translator {
                 routes: self.hosts.table().clone(),
                 upstreams: self.upstreams.built().clone(),
                 certificates: self.server_names.index().clone(),
+                challenges: self.challenges.answers().clone(),
                 policy: self.policy.clone(),
             },
             statuses: self.statuses.clone(),
@@ -285,6 +301,11 @@ impl Translator {
                 self.classes = classes;
                 touched.extend(self.objects.ingresses.keys().cloned());
             }
+        }
+        if !self.settings.namespace_selector.is_empty() {
+            let namespaces = dirty.namespaces.iter();
+            let ingresses = namespaces.flat_map(|name| self.objects.ingresses_of(name));
+            touched.extend(ingresses.cloned());
         }
         for service in &dirty.services {
             touched.extend(self.users_of_services.of(service).cloned());
@@ -350,12 +371,41 @@ impl Translator {
     }
 
     fn selects(&self, name: &NamespacedName, ingress: &Ingress) -> bool {
-        let namespaces = &self.settings.namespaces;
-        (namespaces.is_empty() || namespaces.contains(&name.namespace))
+        let labels = self.objects.namespaces.get(&name.namespace);
+        namespaces::names(&self.settings, &name.namespace)
+            && self.settings.namespace_selector.matches(labels)
             && self
                 .settings
                 .selector
                 .matches(ingress.metadata.labels.as_ref())
+    }
+
+    /// Tells of namespaces that the selector cannot judge because there is no object for them.
+    fn report_namespaces(&mut self, touched: &BTreeSet<NamespacedName>, dirty: &Dirty) {
+        if self.settings.namespace_selector.is_empty() {
+            return;
+        }
+        let touched = touched.iter().map(|name| &name.namespace);
+        for namespace in touched.chain(&dirty.namespaces).collect::<BTreeSet<_>>() {
+            let problems = namespaces::problems(&self.settings, namespace, &self.objects);
+            self.problems
+                .set(Part::Namespace(namespace.clone()), problems);
+        }
+    }
+
+    fn update_challenges(&mut self, dirty: &Dirty) {
+        let Some(own) = &self.settings.own_namespace else {
+            return;
+        };
+        let (objects, problems) = (&self.objects, &mut self.problems);
+        match self.done {
+            None => self
+                .challenges
+                .update(own, objects.secrets_of(own), objects, problems),
+            Some(_) => self
+                .challenges
+                .update(own, &dirty.secrets, objects, problems),
+        }
     }
 
     /// The Secrets whose validity changed since the last time. Their hosts choose again.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use tidegate_model::{Hostname, NamespacedName, ObjectRef};
@@ -14,6 +14,7 @@ use crate::{Change, Object, Resolution};
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 type ByName<T> = BTreeMap<NamespacedName, Arc<T>>;
+type Labels = BTreeMap<String, String>;
 
 /// Every object, by name.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(super) struct Objects {
     pub(super) classes: ByName<IngressClass>,
     pub(super) services: ByName<Service>,
     pub(super) secrets: ByName<Secret>,
+    /// Labels of the namespaces that there are.
+    pub(super) namespaces: BTreeMap<String, Labels>,
     pub(super) resolutions: BTreeMap<Hostname, Resolution>,
     slices: ByName<EndpointSlice>,
     slices_by_service: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
@@ -36,6 +39,8 @@ pub(super) struct Dirty {
     /// Services whose endpoints changed.
     pub(super) endpoints: BTreeSet<NamespacedName>,
     pub(super) secrets: BTreeSet<NamespacedName>,
+    /// Namespaces that came, went or have other labels.
+    pub(super) namespaces: BTreeSet<String>,
     pub(super) names: BTreeSet<Hostname>,
 }
 
@@ -69,6 +74,16 @@ impl Objects {
         names.filter_map(|name| Some((name, self.slices.get(name)?.as_ref())))
     }
 
+    /// The Ingresses of a namespace.
+    pub(super) fn ingresses_of(&self, namespace: &str) -> impl Iterator<Item = &NamespacedName> {
+        within(&self.ingresses, namespace).map(|(name, _)| name)
+    }
+
+    /// The Secrets of a namespace.
+    pub(super) fn secrets_of(&self, namespace: &str) -> impl Iterator<Item = &NamespacedName> {
+        within(&self.secrets, namespace).map(|(name, _)| name)
+    }
+
     fn put(&mut self, name: NamespacedName, object: Object, dirty: &mut Dirty) {
         match object {
             Object::Ingress(new) => {
@@ -87,6 +102,7 @@ impl Objects {
                     dirty.secrets.insert(name);
                 }
             }
+            Object::Namespace(new) => self.put_namespace(name.name, &new, dirty),
             Object::EndpointSlice(new) => {
                 if self.slices.get(&name) != Some(&new) {
                     self.unlink_slice(&name, dirty);
@@ -98,6 +114,15 @@ impl Objects {
                     self.slices.insert(name, new);
                 }
             }
+        }
+    }
+
+    /// Of a namespace only the labels are looked at.
+    fn put_namespace(&mut self, name: String, new: &Namespace, dirty: &mut Dirty) {
+        let labels = new.metadata.labels.clone().unwrap_or_default();
+        if self.namespaces.get(&name) != Some(&labels) {
+            self.namespaces.insert(name.clone(), labels);
+            dirty.namespaces.insert(name);
         }
     }
 
@@ -113,6 +138,9 @@ impl Objects {
             }
             "Secret" if self.secrets.remove(name).is_some() => {
                 dirty.secrets.insert(name.clone());
+            }
+            "Namespace" if self.namespaces.remove(&name.name).is_some() => {
+                dirty.namespaces.insert(name.name.clone());
             }
             "EndpointSlice" => {
                 self.unlink_slice(name, dirty);
@@ -138,6 +166,16 @@ impl Objects {
         }
         dirty.endpoints.insert(service);
     }
+}
+
+/// What a map has of one namespace.
+fn within<'a, T>(
+    map: &'a ByName<T>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a NamespacedName, &'a Arc<T>)> {
+    let namespace = namespace.to_owned();
+    map.range(NamespacedName::new(namespace.as_str(), "")..)
+        .take_while(move |(name, _)| name.namespace == namespace)
 }
 
 /// Whether the object is another than the one before.

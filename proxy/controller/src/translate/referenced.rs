@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tidegate_model::NamespacedName;
 
 use super::Settings;
+use super::challenges::Challenges;
 use super::index::Index;
 
 /// The objects whose contents are needed. Whoever holds objects may leave out the contents of all others.
@@ -13,7 +14,8 @@ use super::index::Index;
 pub struct Referenced {
     /// Services whose endpoints are needed.
     pub services: BTreeSet<NamespacedName>,
-    /// Secrets, whether or not they exist.
+    /// Secrets, whether or not they exist: those named for TLS, and those known to hold
+    /// [challenge answers](super::CHALLENGE_ANSWERS_LABEL).
     pub secrets: BTreeSet<NamespacedName>,
 }
 
@@ -22,7 +24,7 @@ pub struct Referenced {
 pub(super) struct Kept {
     current: Arc<Referenced>,
     /// Of the indexes that it was made of; `None` before the first time.
-    versions: Option<(u64, u64)>,
+    versions: Option<(u64, u64, u64)>,
 }
 
 impl Kept {
@@ -35,8 +37,9 @@ impl Kept {
         settings: &Settings,
         services: &Index<NamespacedName>,
         secrets: &Index<NamespacedName>,
+        challenges: &Challenges,
     ) {
-        let versions = Some((services.version(), secrets.version()));
+        let versions = Some((services.version(), secrets.version(), challenges.version()));
         if self.versions == versions {
             return;
         }
@@ -48,6 +51,7 @@ impl Kept {
             secrets: secrets
                 .keys()
                 .chain(&settings.default_certificate)
+                .chain(challenges.secrets())
                 .cloned()
                 .collect(),
         });

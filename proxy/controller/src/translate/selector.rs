@@ -57,6 +57,11 @@ pub enum SelectorFault {
 }
 
 impl Selector {
+    /// Whether nothing is required, so that every object is selected.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         self.requirements.iter().all(|requirement| {

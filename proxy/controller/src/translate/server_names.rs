@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tidegate_model::{
-    Certificate, CertificateIndex, HostPattern, Hostname, NamespacedName, Problem, Reason,
-    RouteRank, UnixTime,
+    Certificate, CertificateIndex, HostPattern, NamespacedName, Problem, Reason, RouteRank,
+    UnixTime,
 };
 
 use super::Ingresses;
@@ -93,19 +93,21 @@ impl ServerNames {
     /// Whether a host is listed under some `spec.tls`, itself or by a wildcard.
     pub(super) fn lists(&self, host: &HostPattern) -> bool {
         self.names(host)
-            || wildcard_above(host).is_some_and(|wildcard| self.claimed.contains(&wildcard))
+            || host
+                .wildcard_above()
+                .is_some_and(|wildcard| self.claimed.contains(&wildcard))
     }
 
-    /// The host itself and, if it is a wildcard, the claimed hosts that it covers.
-    fn with_covered(&self, host: &HostPattern) -> Vec<HostPattern> {
-        let mut hosts = vec![host.clone()];
-        if matches!(host, HostPattern::Wildcard(_)) {
-            hosts.extend(
-                self.claimed
-                    .keys()
-                    .filter(|other| host.covers(other))
-                    .cloned(),
-            );
+    /// Hosts with the claimed ones that wildcards among them cover.
+    fn with_covered(&self, mut hosts: BTreeSet<HostPattern>) -> BTreeSet<HostPattern> {
+        let is_wildcard = |host: &HostPattern| matches!(host, HostPattern::Wildcard(_));
+        if hosts.iter().any(is_wildcard) {
+            let covered = self.claimed.keys().filter(|host| {
+                let above = host.wildcard_above();
+                above.is_some_and(|above| hosts.contains(&above))
+            });
+            let covered: Vec<_> = covered.cloned().collect();
+            hosts.extend(covered);
         }
         hosts
     }
@@ -113,10 +115,7 @@ impl ServerNames {
     /// Chooses the certificates of the touched hosts.
     pub(super) fn update(&mut self, ingresses: &Ingresses, now: UnixTime, problems: &mut Problems) {
         let touched = std::mem::take(&mut self.dirty);
-        let hosts: BTreeSet<_> = touched
-            .iter()
-            .flat_map(|host| self.with_covered(host))
-            .collect();
+        let hosts = self.with_covered(touched);
         let mut changed = false;
         for host in hosts {
             let (chosen, conflicts) = self.choose(&host, ingresses, now);
@@ -159,7 +158,7 @@ impl ServerNames {
             .iter()
             .any(|candidate| valid(candidate.offer, now));
         let better_elsewhere = || {
-            let wildcard = wildcard_above(host);
+            let wildcard = host.wildcard_above();
             wildcard.is_some_and(|wildcard| {
                 let above = self.candidates(&wildcard, ingresses);
                 above.iter().any(|candidate| valid(candidate.offer, now))
@@ -252,13 +251,4 @@ fn conflict(host: &HostPattern, loser: &Candidate<'_>, winner: &Candidate<'_>) -
 
 fn valid(offer: &Offer, now: UnixTime) -> bool {
     (offer.certificate.not_before..=offer.certificate.not_after).contains(&now)
-}
-
-/// The wildcard that an exact host is under.
-fn wildcard_above(host: &HostPattern) -> Option<HostPattern> {
-    let HostPattern::Exact(name) = host else {
-        return None;
-    };
-    let (_, parent) = name.as_str().split_once('.')?;
-    Hostname::parse(parent).ok().map(HostPattern::Wildcard)
 }

@@ -1,8 +1,10 @@
 //! Services: what they are, and which port a backend means.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use tidegate_model::Excerpt;
 
 use super::PortRef;
+use super::report::enumerate;
 
 /// What stands behind a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +60,16 @@ pub(super) fn cluster_ips(service: &Service) -> Vec<std::net::IpAddr> {
 
 /// The ports in words, for a message.
 pub(super) fn describe_ports(service: &Service) -> String {
-    let ports: Vec<String> = ports(service)
-        .map(|(_, port)| match &port.name {
-            Some(name) => format!("{} ({name})", port.port),
-            None => port.port.to_string(),
-        })
-        .collect();
-    if ports.is_empty() {
-        "it has no TCP port".to_owned()
-    } else {
-        format!("its TCP ports are {}", ports.join(", "))
+    match enumerate(ports(service).map(|(_, port)| describe_port(port))) {
+        none if none.is_empty() => "it has no TCP port".to_owned(),
+        ports => format!("its TCP ports are {ports}"),
+    }
+}
+
+/// A port in words: its number, and its name if it has one.
+pub(super) fn describe_port(port: &ServicePort) -> String {
+    match &port.name {
+        Some(name) => format!("{} ({})", port.port, Excerpt(name)),
+        None => port.port.to_string(),
     }
 }

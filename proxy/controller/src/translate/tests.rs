@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressClass;
 use proptest::prelude::*;
@@ -12,6 +12,8 @@ use tidegate_model::{ObjectRef, Route, VirtualHost};
 
 use super::*;
 use crate::{Object, Resolution};
+
+mod hostile;
 
 /// Certificates for `a.example.com`, one of them short-lived, and for `*.example.com`: chain and key in PEM.
 static CERTIFICATES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
@@ -204,6 +206,25 @@ fn class() -> impl Strategy<Value = Value> {
     )
 }
 
+fn namespace() -> impl Strategy<Value = Value> {
+    let labels = select(vec![Value::Null, json!({"a": "b"}), json!({"a": "c"})]);
+    (select(vec!["red", "blue"]), labels)
+        .prop_map(|(name, labels)| json!({"metadata": {"name": name, "labels": labels}}))
+}
+
+fn answers() -> impl Strategy<Value = Value> {
+    let token = select(vec!["a", "b", "?"]);
+    let label = select(vec!["true", "true", "false"]);
+    let print = select(vec!["A", "B"]);
+    (metadata(&["cert", "answers"]), label, token, print).prop_map(
+        |(mut metadata, label, token, print)| {
+            metadata["labels"] = json!({CHALLENGE_ANSWERS_LABEL: label});
+            let answer = format!("{token}.{}", print.repeat(43));
+            json!({"metadata": metadata, "stringData": {token: answer}})
+        },
+    )
+}
+
 fn object() -> impl Strategy<Value = Object> {
     fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
         Arc::new(serde_json::from_value(value).expect("object"))
@@ -214,6 +235,8 @@ fn object() -> impl Strategy<Value = Object> {
         3 => slice().prop_map(|value| Object::EndpointSlice(typed::<EndpointSlice>(value))),
         2 => secret().prop_map(|value| Object::Secret(typed::<Secret>(value))),
         1 => class().prop_map(|value| Object::IngressClass(typed::<IngressClass>(value))),
+        1 => namespace().prop_map(|value| Object::Namespace(typed::<Namespace>(value))),
+        1 => answers().prop_map(|value| Object::Secret(typed::<Secret>(value))),
     ]
 }
 
@@ -248,12 +271,15 @@ fn settings() -> impl Strategy<Value = Settings> {
         select(vec![None, None, Some(class)]),
         select(vec![None, Some(backend)]),
         select(vec![None, Some(NamespacedName::new("red", "cert"))]),
+        select(vec!["", "a=b", "a!=b"]),
     )
         .prop_map(
-            |(watch_ingress_without_class, ingress_class, default_backend, default_certificate)| {
+            |(without_class, ingress_class, default_backend, default_certificate, selector)| {
                 Settings {
-                    watch_ingress_without_class,
+                    watch_ingress_without_class: without_class,
                     ingress_class,
+                    namespace_selector: selector.parse().expect("selector"),
+                    own_namespace: Some("red".to_owned()),
                     default_backend,
                     default_certificate,
                     ..Settings::default()
@@ -283,6 +309,7 @@ fn seen(translation: &Translation) -> impl PartialEq + fmt::Debug + use<> {
         translation.statuses.clone(),
         translation.problems.clone(),
         translation.names.clone(),
+        translation.referenced.clone(),
         translation.recheck_at,
     )
 }
@@ -401,4 +428,62 @@ fn what_did_not_change_stays_the_same_allocation() {
         .iter()
         .filter(|(host, routes)| allocations(routes) == allocations(after[*host]));
     assert_eq!(untouched.count(), before.len() - 1);
+}
+
+fn put<T: serde::de::DeserializeOwned>(kind: fn(Arc<T>) -> Object, value: Value) -> Change {
+    Change::Put(kind(Arc::new(
+        serde_json::from_value(value).expect("object"),
+    )))
+}
+
+#[test]
+fn answers_to_challenges_are_made_again_only_when_they_change() {
+    let settings = Settings {
+        own_namespace: Some("tidegate".to_owned()),
+        ..Settings::default()
+    };
+    let secret = |name: &str, labelled: bool, token: &str, team: &str| {
+        let print = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+        let labels = json!({CHALLENGE_ANSWERS_LABEL: labelled.to_string(), "team": team});
+        let metadata = json!({"name": name, "namespace": "tidegate", "labels": labels});
+        let data = json!({token: format!("{token}.{print}")});
+        put::<Secret>(
+            Object::Secret,
+            json!({"metadata": metadata, "stringData": data}),
+        )
+    };
+    let named = |name: &str| NamespacedName::new("tidegate", name);
+    let mut translator = Translator::new(settings.clone());
+    let first = translator.apply(
+        many().into_iter().chain([secret("x", true, "a", "")]),
+        UnixTime(0),
+    );
+    assert!(first.snapshot.challenges.answer("a").is_some());
+    assert!(first.referenced.secrets.contains(&named("x")));
+
+    let same = translator.apply(
+        [
+            secret("x", true, "a", "other"),
+            secret("y", false, "b", ""),
+            many_of(7, "/new", "10.0.0.2").remove(0),
+        ],
+        UnixTime(1),
+    );
+    let (before, after) = (&first.snapshot, &same.snapshot);
+    assert!(Arc::ptr_eq(&before.challenges, &after.challenges));
+    assert!(Arc::ptr_eq(&first.referenced, &same.referenced));
+
+    let more = translator.apply([secret("y", true, "b", "")], UnixTime(2));
+    assert_eq!(more.snapshot.challenges.entries().len(), 2);
+    assert!(more.referenced.secrets.contains(&named("y")));
+    assert!(Arc::ptr_eq(&after.routes, &more.snapshot.routes));
+
+    translator.set_settings(settings);
+    let again = translator.apply([], UnixTime(3));
+    assert_eq!(again.snapshot.challenges, more.snapshot.challenges);
+
+    let gone = ObjectRef::new("Secret", named("x"));
+    let less = translator.apply([Change::Remove(gone)], UnixTime(4));
+    assert!(less.snapshot.challenges.answer("a").is_none());
+    assert!(!less.referenced.secrets.contains(&named("x")));
 }

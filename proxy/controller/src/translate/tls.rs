@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{IngressSpec, IngressTLS};
-use tidegate_model::{Certificate, HostPattern, NamespacedName, Reason, Route};
+use tidegate_model::{Certificate, Excerpt, HostPattern, NamespacedName, Reason, Route};
 
 use super::certificate::{KeyAlgorithm, Parsed};
 use super::ingress::Scope;
 use super::objects::Objects;
-use super::report::Report;
+use super::report::{Report, enumerate};
 use super::secrets::{Found, Secrets};
+use crate::source::name;
+
+/// Certificates that one Ingress can bring for one host, and entries without hosts that it can have. Each of the latter
+/// is compared with every host of the rules.
+const MOST: usize = 32;
 
 /// That an Ingress terminates TLS for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,14 +67,20 @@ pub(super) fn claims(
 ) -> (Claims, BTreeSet<NamespacedName>) {
     let mut reader = Reader {
         rule_hosts,
+        above: rule_hosts
+            .keys()
+            .filter_map(HostPattern::wildcard_above)
+            .collect(),
         scope,
         claims: Claims::new(),
+        without_hosts: 0,
         report,
     };
     let mut referred = BTreeSet::new();
     for (index, tls) in spec.tls.iter().flatten().enumerate() {
         let field = format!("spec.tls[{index}]");
         let name = tls.secret_name.as_deref().filter(|name| !name.is_empty());
+        let name = name.and_then(|name| reader.secret_name(name, &field));
         let parsed = name.and_then(|name| {
             let secret = NamespacedName::new(&ingress.namespace, name);
             let found = secrets.refer(&secret, objects);
@@ -83,12 +94,33 @@ pub(super) fn claims(
 
 struct Reader<'a> {
     rule_hosts: &'a RuleHosts,
+    /// The wildcards that these hosts are under.
+    above: BTreeSet<HostPattern>,
     scope: Scope,
     claims: Claims,
+    /// Entries without hosts so far.
+    without_hosts: usize,
     report: &'a mut Report,
 }
 
 impl Reader<'_> {
+    /// What no Secret can be called is not asked for: it would be asked of the API server.
+    fn secret_name<'n>(&mut self, name: &'n str, field: &str) -> Option<&'n str> {
+        if name::is_subdomain(name) {
+            return Some(name);
+        }
+        self.report.error(
+            Reason::InvalidField,
+            format!("{field}.secretName"),
+            format!(
+                "'{}' is no name that a Secret can have; its hosts are served with another certificate, correct the \
+                 name",
+                Excerpt(name)
+            ),
+        );
+        None
+    }
+
     fn usable(
         &mut self,
         found: Found,
@@ -115,7 +147,18 @@ impl Reader<'_> {
     fn entry(&mut self, tls: &IngressTLS, parsed: Option<&Parsed>, field: &str) {
         let hosts = tls.hosts.as_deref().unwrap_or_default();
         if hosts.is_empty() {
-            return self.rule_hosts(parsed, field);
+            self.without_hosts += 1;
+            return match self.without_hosts {
+                ..=MOST => self.rule_hosts(parsed, field),
+                _ => self.report.error(
+                    Reason::InvalidField,
+                    field,
+                    format!(
+                        "the Ingress has more than {MOST} entries without hosts, and this one is left out; name the \
+                         hosts that it is for"
+                    ),
+                ),
+            };
         }
         for (index, text) in hosts.iter().enumerate() {
             let field = format!("{field}.hosts[{index}]");
@@ -129,7 +172,7 @@ impl Reader<'_> {
                 Err(error) => self.report.error(
                     Reason::InvalidHost,
                     field,
-                    format!("'{text}' is no host, and is left out: {error}"),
+                    format!("'{}' is no host, and is left out: {error}", Excerpt(text)),
                 ),
             }
         }
@@ -168,17 +211,33 @@ impl Reader<'_> {
         }
     }
 
+    /// The same certificate a second time says nothing new.
     fn claim(&mut self, host: HostPattern, parsed: Option<&Parsed>, field: String) {
-        let claim = Claim {
-            offer: parsed.map(Offer::from),
+        let offer = parsed.map(Offer::from);
+        let claims = self.claims.entry(host).or_default();
+        if claims.iter().any(|known| known.offer == offer) {
+            return;
+        }
+        if claims.len() < MOST {
+            return claims.push(Claim { offer, field });
+        }
+        self.report.error(
+            Reason::InvalidField,
             field,
-        };
-        self.claims.entry(host).or_default().push(claim);
+            format!(
+                "the Ingress brings more than {MOST} certificates for one host, and this one is left out; keep one of \
+                 each key type"
+            ),
+        );
     }
 
     fn report_unused(&mut self, host: &HostPattern, field: &str) {
-        let used = |rule: &HostPattern| rule.covers(host) || host.covers(rule);
-        if self.scope == Scope::WithRules && !self.rule_hosts.keys().any(used) {
+        let has_rule = |rule: &HostPattern| self.rule_hosts.contains_key(rule);
+        let is_used = has_rule(host)
+            || has_rule(&HostPattern::Any)
+            || host.wildcard_above().as_ref().is_some_and(has_rule)
+            || self.above.contains(host);
+        if self.scope == Scope::WithRules && !is_used {
             self.report.warning(
                 Reason::UnusedTlsHost,
                 field,
@@ -194,9 +253,6 @@ impl Reader<'_> {
 fn names(certificate: &Certificate) -> String {
     match certificate.names.as_slice() {
         [] => "no host at all".to_owned(),
-        names => {
-            let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
-            names.join(", ")
-        }
+        names => enumerate(names.iter().map(|name| format!("'{name}'"))),
     }
 }

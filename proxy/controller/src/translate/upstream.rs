@@ -5,16 +5,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
 use tidegate_model::{
-    Endpoint, Hostname, NamespacedName, Problem, Protocol, Reason, Upstream, UpstreamId,
+    Endpoint, Excerpt, Hostname, NamespacedName, Problem, Protocol, Reason, Upstream, UpstreamId,
 };
 
 use super::PortRef;
 use super::annotation::Addressing;
 use super::objects::Objects;
-use super::report::Report;
-use super::service::{self, ServiceKind};
+use super::report::{Report, enumerate};
+use super::service::{self, ServiceKind, describe_port};
 use crate::Resolution;
 
 /// Where an upstream's endpoints come from.
@@ -110,7 +110,8 @@ impl Builder<'_> {
     }
 
     fn fill_from_slices(&mut self, service: &Service, port: &ServicePort, objects: &Objects) {
-        let only_port = service::ports(service).count() == 1;
+        let only_port = service::ports(service).nth(1).is_none();
+        let mut numbered = true;
         let mut ready = BTreeSet::new();
         let mut terminating = BTreeSet::new();
         let mut carried = BTreeSet::new();
@@ -122,18 +123,24 @@ impl Builder<'_> {
             let Some(target) = target_port(slice, port, only_port) else {
                 continue;
             };
+            let Some(target) = number(target) else {
+                numbered = false;
+                continue;
+            };
+            let mut refused = Refused::default();
             for endpoint in slice.endpoints.iter().flatten() {
                 let set = match condition(endpoint) {
                     Condition::Ready => &mut ready,
                     Condition::Terminating => &mut terminating,
                     Condition::Unusable => continue,
                 };
-                set.extend(self.addresses_of(name, endpoint, family, target));
+                set.extend(addresses_of(endpoint, family, target, &mut refused));
             }
+            self.report_refused(name, family, &refused);
         }
         self.addresses = if ready.is_empty() { terminating } else { ready };
         if self.addresses.is_empty() {
-            self.report_no_endpoints(port, &carried);
+            self.report_no_endpoints(port, &carried, numbered);
         }
     }
 
@@ -147,8 +154,9 @@ impl Builder<'_> {
                     Reason::InvalidField,
                     "addressType",
                     format!(
-                        "the address type '{other}' is not used and the slice is skipped; write IPv4 or IPv6, or give \
-                         the name to a Service of type ExternalName"
+                        "the address type '{}' is not used and the slice is skipped; write IPv4 or IPv6, or give \
+                         the name to a Service of type ExternalName",
+                        Excerpt(other)
                     ),
                 );
                 self.report.extend(report);
@@ -157,45 +165,44 @@ impl Builder<'_> {
         }
     }
 
-    fn addresses_of(
-        &mut self,
-        slice: &NamespacedName,
-        endpoint: &SliceEndpoint,
-        family: Family,
-        port: u16,
-    ) -> Vec<SocketAddr> {
-        let mut addresses = Vec::new();
-        for text in &endpoint.addresses {
-            match family.parse(text) {
-                Some(ip) => addresses.push(SocketAddr::new(ip, port)),
-                None => {
-                    let mut report = Report::about("EndpointSlice", slice);
-                    report.warning(
-                        Reason::InvalidField,
-                        "endpoints",
-                        format!(
-                            "'{text}' is no address that takes connections over {}; it is skipped, correct it",
-                            family.name()
-                        ),
-                    );
-                    self.report.extend(report);
-                }
-            }
-        }
-        addresses
+    /// One Problem for a slice, which may have thousands of addresses.
+    fn report_refused(&mut self, slice: &NamespacedName, family: Family, refused: &Refused<'_>) {
+        let Some(first) = refused.first else { return };
+        let (first, family) = (Excerpt(first), family.name());
+        let message = match refused.count {
+            1 => format!(
+                "'{first}' is no address that takes connections over {family}; it is skipped, correct it"
+            ),
+            count => format!(
+                "'{first}' and {} others are no addresses that take connections over {family}; they are skipped, \
+                 correct them",
+                count - 1
+            ),
+        };
+        let mut report = Report::about("EndpointSlice", slice);
+        report.warning(Reason::InvalidField, "endpoints", message);
+        self.report.extend(report);
     }
 
-    fn report_no_endpoints(&mut self, port: &ServicePort, carried: &BTreeSet<&str>) {
+    fn report_no_endpoints(
+        &mut self,
+        port: &ServicePort,
+        carried: &BTreeSet<&str>,
+        numbered: bool,
+    ) {
         let named = port.name.as_deref().unwrap_or_default();
         let cause = if carried.is_empty() {
             "no EndpointSlice of it holds a port; check that its selector fits running pods"
                 .to_owned()
         } else if !carried.contains(named) {
-            let carried: Vec<_> = carried.iter().map(|name| format!("'{name}'")).collect();
+            let carried = carried.iter().map(|name| format!("'{}'", Excerpt(name)));
             format!(
-                "its EndpointSlices have no port named '{named}', only {}; give both the same name",
-                carried.join(", ")
+                "its EndpointSlices have no port named '{}', only {}; give both the same name",
+                Excerpt(named),
+                enumerate(carried)
             )
+        } else if !numbered {
+            "an EndpointSlice of it gives the port no number of 1 to 65535; write one".to_owned()
         } else {
             "no endpoint is ready; check its pods".to_owned()
         };
@@ -204,7 +211,7 @@ impl Builder<'_> {
             "spec.ports",
             format!(
                 "port {} has no usable endpoint and answers 503: {cause}",
-                port_words(port)
+                describe_port(port)
             ),
         );
     }
@@ -223,7 +230,10 @@ impl Builder<'_> {
                 return self.report.error(
                     Reason::InvalidField,
                     "spec.externalName",
-                    format!("'{text}' is no host name ({error}); requests get 503 until it is one"),
+                    format!(
+                        "'{}' is no host name ({error}); requests get 503 until it is one",
+                        Excerpt(text)
+                    ),
                 );
             }
         };
@@ -233,7 +243,8 @@ impl Builder<'_> {
                 Reason::NameNotResolved,
                 "spec.externalName",
                 format!(
-                    "'{name}' does not resolve ({cause}); requests get 503 until it does, check the name"
+                    "'{name}' does not resolve ({}); requests get 503 until it does, check the name",
+                    Excerpt(cause)
                 ),
             ),
             None => self.report.note(
@@ -271,6 +282,32 @@ impl Family {
     }
 }
 
+/// The addresses of a slice that are no use.
+#[derive(Default)]
+struct Refused<'a> {
+    first: Option<&'a str>,
+    count: usize,
+}
+
+fn addresses_of<'a>(
+    endpoint: &'a SliceEndpoint,
+    family: Family,
+    port: u16,
+    refused: &mut Refused<'a>,
+) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for text in &endpoint.addresses {
+        match family.parse(text) {
+            Some(ip) => addresses.push(SocketAddr::new(ip, port)),
+            None => {
+                refused.first.get_or_insert(text);
+                refused.count += 1;
+            }
+        }
+    }
+    addresses
+}
+
 enum Condition {
     Ready,
     /// On its way out, still answering: used when nothing is ready, as kube-proxy does.
@@ -299,7 +336,11 @@ fn port_names(slice: &EndpointSlice) -> impl Iterator<Item = &str> {
 
 /// The port to connect to: that of the slice with the name of the Service's port. A slice written by hand may leave
 /// the name out on one side when there is only one port anyway.
-fn target_port(slice: &EndpointSlice, port: &ServicePort, only_port: bool) -> Option<u16> {
+fn target_port<'a>(
+    slice: &'a EndpointSlice,
+    port: &ServicePort,
+    only_port: bool,
+) -> Option<&'a EndpointPort> {
     let wanted = port.name.as_deref().unwrap_or_default();
     let tcp = |protocol: &Option<String>| matches!(protocol.as_deref(), None | Some("TCP" | ""));
     let ports: Vec<_> = slice
@@ -308,17 +349,19 @@ fn target_port(slice: &EndpointSlice, port: &ServicePort, only_port: bool) -> Op
         .flatten()
         .filter(|port| tcp(&port.protocol))
         .collect();
-    let name = |port: &k8s_openapi::api::discovery::v1::EndpointPort| {
-        port.name.as_deref().unwrap_or_default().to_owned()
+    let name = |port: &EndpointPort| port.name.as_deref().unwrap_or_default().to_owned();
+    let named = ports.iter().find(|port| name(port) == wanted);
+    let lone = || match ports.as_slice() {
+        [lone] if only_port && (wanted.is_empty() || name(lone).is_empty()) => Some(lone),
+        _ => None,
     };
-    let found = ports.iter().find(|port| name(port) == wanted).or_else(|| {
-        let lone = (ports.len() == 1 && only_port).then(|| ports[0]);
-        let lone = lone.filter(|port| wanted.is_empty() || name(port).is_empty());
-        lone.and(ports.first())
-    })?;
-    u16::try_from(found.port?)
-        .ok()
-        .filter(|number| *number != 0)
+    named.or_else(lone).copied()
+}
+
+/// The number to connect to; a slice may leave it out, to mean every port.
+fn number(port: &EndpointPort) -> Option<u16> {
+    let number = u16::try_from(port.port?).ok()?;
+    (number != 0).then_some(number)
 }
 
 /// `appProtocol` of the Service's port. Neither a port's name nor its number says anything about TLS.
@@ -332,18 +375,12 @@ fn protocol(place: usize, port: &ServicePort, report: &mut Report) -> Protocol {
                 Reason::UnsupportedProtocol,
                 format!("spec.ports[{place}].appProtocol"),
                 format!(
-                    "'{other}' is not spoken and taken for http; use http, https, grpc, kubernetes.io/h2c, \
-                     kubernetes.io/ws or kubernetes.io/wss"
+                    "'{}' is not spoken and taken for http; use http, https, grpc, kubernetes.io/h2c, \
+                     kubernetes.io/ws or kubernetes.io/wss",
+                    Excerpt(other)
                 ),
             );
             Protocol::Http
         }
-    }
-}
-
-fn port_words(port: &ServicePort) -> String {
-    match &port.name {
-        Some(name) => format!("{} ({name})", port.port),
-        None => port.port.to_string(),
     }
 }

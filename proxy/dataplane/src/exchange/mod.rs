@@ -1,5 +1,6 @@
 //! One request and its response: match, filter, forward, filter, relay, record.
 
+mod challenge;
 mod completion;
 mod forward;
 mod pump;
@@ -55,7 +56,7 @@ pub(crate) async fn exchange<C: Client>(
     match serve(downstream, client, &mut completion, timer).await {
         Ok(Served::Relayed(answer)) => relay(answer, client, completion, timer).await,
         Ok(Served::Switched(answer)) => switch(answer, client, completion, timer).await,
-        Ok(Served::Local(head)) => local(head, Cow::Borrowed(""), client, completion, timer).await,
+        Ok(Served::Local(head, text)) => local(head, text, client, completion, timer).await,
         Err(Fault::ClientGone) => Outcome::Cut(End::Broken),
         Err(fault) => answer_fault(fault, client, completion, timer).await,
     }
@@ -74,8 +75,8 @@ pub(crate) async fn refuse<C: Client>(
 
 /// How a request was served.
 enum Served {
-    /// By Tidegate itself, without a body.
-    Local(ResponseHead),
+    /// By Tidegate itself, with this body.
+    Local(ResponseHead, Cow<'static, str>),
     /// By an endpoint.
     Relayed(Answer),
     /// By an endpoint that switches protocols.
@@ -94,6 +95,11 @@ async fn serve<C: Client>(
     let worker = &downstream.worker;
     let current = worker.current();
     let snapshot = &current.snapshot;
+    if downstream.listener.protocol == ListenerProtocol::Http
+        && let Some(answer) = challenge::answer(&completion.head, &snapshot.challenges)
+    {
+        return Ok(answer);
+    }
     let trust = forwarded::trust(downstream, &snapshot.policy);
     let host = completion.head.host();
     if downstream.is_misdirected(&host, &current) {
@@ -106,9 +112,9 @@ async fn serve<C: Client>(
     }
     let head = &mut completion.head;
     if !is_secure(downstream, head, trust) && snapshot.redirects(lookup) {
-        return Ok(Served::Local(
-            redirect::to_https(head, &snapshot.policy.redirect).ok_or(Fault::NoHost)?,
-        ));
+        let redirect = redirect::to_https(head, &snapshot.policy.redirect);
+        let redirect = redirect.ok_or(Fault::NoHost)?;
+        return Ok(Served::Local(redirect, Cow::Borrowed("")));
     }
     let route = lookup.route.ok_or(Fault::NoRoute)?;
     let Target::Upstream(id) = &route.target else {

@@ -6,6 +6,7 @@
 )]
 
 mod bodies;
+mod challenges;
 mod drain;
 mod exchanges;
 mod faults;

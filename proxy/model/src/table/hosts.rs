@@ -37,6 +37,11 @@ impl Slot {
     fn is_named(&self, name: &str) -> bool {
         self.name.as_bytes() == name.as_bytes()
     }
+
+    /// The name, which was a host name when it was put in.
+    fn hostname(&self) -> Option<Hostname> {
+        Hostname::parse(self.name.as_str()?).ok()
+    }
 }
 
 impl Default for HostIndex {
@@ -80,11 +85,32 @@ impl HostIndex {
         }
     }
 
+    /// Every host that is not the same in an older index, in no order; `None` for one that only the older index has.
+    pub(super) fn changes_since<'a>(
+        &'a self,
+        older: &'a Self,
+    ) -> impl Iterator<Item = (Hostname, Option<&'a VirtualHost>)> {
+        // A name is in one shard of an index, so what a shared shard holds is the same in both.
+        let shards = self.shards.iter().zip(&older.shards);
+        let differing = shards.filter(|(ours, theirs)| !Arc::ptr_eq(ours, theirs));
+        let changes = differing.flat_map(|(ours, theirs)| {
+            let changed = ours.iter().filter_map(|slot| {
+                let before = older.find(slot.name.as_str()?);
+                (before != Some(&slot.host)).then_some((slot, Some(&slot.host)))
+            });
+            let gone = theirs.iter().filter_map(|slot| {
+                let gone = self.find(slot.name.as_str()?).is_none();
+                gone.then_some((slot, None))
+            });
+            changed.chain(gone)
+        });
+        changes.filter_map(|(slot, host)| Some((slot.hostname()?, host)))
+    }
+
     /// Every host with its name, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Hostname, &VirtualHost)> {
         let slots = self.shards.iter().flat_map(|shard| shard.iter());
-        // Every text here was a host name when it was put in.
-        slots.filter_map(|slot| Some((Hostname::parse(slot.name.as_str()?).ok()?, &slot.host)))
+        slots.filter_map(|slot| Some((slot.hostname()?, &slot.host)))
     }
 }
 

@@ -75,6 +75,21 @@ impl PathIndex {
         }
     }
 
+    /// Whether the other one is a copy of this: seen at once, and false for an equal index that was made anew.
+    pub(super) fn is_copy(&self, other: &Self) -> bool {
+        let all = match (&self.all, &other.all) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        };
+        all && match (&self.others, &other.others) {
+            (Others::List(ours), Others::List(theirs)) => {
+                Arc::ptr_eq(ours, theirs) || (ours.is_empty() && theirs.is_empty())
+            }
+            (Others::Tree(ours), Others::Tree(theirs)) => Arc::ptr_eq(ours, theirs),
+            _ => false,
+        }
+    }
+
     /// The route of every rule, in no order.
     pub(super) fn routes(&self) -> Vec<&Arc<Route>> {
         let others: Vec<_> = match &self.others {

@@ -11,9 +11,9 @@ use tidegate_dataplane::ListenAddress;
 
 use super::SettingsError;
 use super::addresses::overlap;
-use super::file;
-use super::merge::{list, one};
-use super::value;
+use super::file::{self, File};
+use super::merge::{Layers, list, one};
+use super::{key, value};
 use rules::rules;
 
 /// Longest name of a network interface: `IFNAMSIZ` of the kernel without the zero at its end.
@@ -77,6 +77,21 @@ pub enum GuardVerdict {
     Deny,
 }
 
+/// What the file has of it, for a process that serves on these addresses.
+pub(super) fn of_file(
+    file: &File,
+    serving: &[ListenAddress],
+    layers: &mut Layers<'_>,
+) -> Result<Option<GuardSettings>, SettingsError> {
+    let block = file.guard.as_ref().map(serde_saphyr::to_string);
+    let block = block.transpose().map_err(|error| {
+        SettingsError::Conflict(format!("guard: cannot be written as YAML: {error}"))
+    })?;
+    layers.block(key::GUARD, block);
+    let written = file.guard.as_ref();
+    written.map(|written| guard(written, serving)).transpose()
+}
+
 /// Parses the block for a process that serves on these addresses.
 pub(super) fn guard(
     written: &file::Guard,
@@ -89,7 +104,7 @@ pub(super) fn guard(
     )?;
     let mut seen = BTreeSet::new();
     interfaces.retain(|name| seen.insert(name.clone()));
-    let mode = one("guard.mode", None, written.mode.as_ref(), mode)?;
+    let mode = one("guard.mode", written.mode.as_ref(), mode)?;
     if written.listeners.is_empty() {
         return Err(SettingsError::Conflict(
             "guard.listeners is empty: list ports to guard, such as `- port: 443`, or leave `guard:` out".to_owned(),
@@ -119,12 +134,7 @@ fn listener(
     let addresses = addresses(key, written, serving)?;
     let syn = syn_limit(key, written)?;
     let rules = rules(key, written)?;
-    let default = one(
-        &format!("{key}.default"),
-        None,
-        written.default.as_ref(),
-        verdict,
-    )?;
+    let default = one(&format!("{key}.default"), written.default.as_ref(), verdict)?;
     let default = default.unwrap_or_default();
     if syn.is_none() && default == GuardVerdict::Allow && !rules.iter().any(denies) {
         return Err(SettingsError::Conflict(format!(
@@ -152,8 +162,8 @@ fn addresses(
 ) -> Result<Vec<ListenAddress>, SettingsError> {
     let port_key = format!("{key}.port");
     let address_key = format!("{key}.address");
-    let port = one(&port_key, None, written.port.as_ref(), value::port)?;
-    let address = one(&address_key, None, written.address.as_ref(), socket_address)?;
+    let port = one(&port_key, written.port.as_ref(), value::port)?;
+    let address = one(&address_key, written.address.as_ref(), socket_address)?;
     let (key, value, found) = match (port, address) {
         (Some(port), None) => (port_key, port.to_string(), on_port(port, serving)),
         (None, Some(address)) => (
@@ -169,14 +179,14 @@ fn addresses(
     };
     if found.is_empty() {
         let serving: Vec<_> = serving.iter().map(ToString::to_string).collect();
-        return Err(SettingsError::Value {
+        return Err(SettingsError::value(
             key,
             value,
-            problem: format!(
+            format!(
                 "nothing listens there: write one of {}, or add it to http or https",
                 serving.join(", ")
             ),
-        });
+        ));
     }
     Ok(found)
 }
@@ -232,7 +242,7 @@ fn shared(one: ListenAddress, other: ListenAddress) -> bool {
 }
 
 fn syn_limit(key: &str, written: &file::GuardListener) -> Result<Option<SynLimit>, SettingsError> {
-    let count = |name: &str, written| one(&format!("{key}.{name}"), None, written, syn_count);
+    let count = |name: &str, written| one(&format!("{key}.{name}"), written, syn_count);
     let rate = count("synRate", written.syn_rate.as_ref())?;
     let burst = count("synBurst", written.syn_burst.as_ref())?;
     match (rate, burst) {

@@ -427,3 +427,18 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_namespace_is_an_object_of_the_whole_cluster() {
+    let text = "{apiVersion: v1, kind: Namespace, metadata: {name: shop, namespace: x, labels: {a: b}}, \
+        spec: {finalizers: [kubernetes]}, status: {phase: Active}}";
+    let document = parse(text);
+    assert!(document.faults.is_empty(), "{:?}", document.faults);
+    let [object] = document.objects.as_slice() else {
+        panic!("{:?}", document.objects)
+    };
+    let name = NamespacedName::new("", "shop");
+    assert_eq!(object.reference(), ObjectRef::new("Namespace", name));
+    let problem = only_problem("{apiVersion: v1, kind: Namespace, metadata: {name: a.b}}");
+    assert_eq!(problem.field, "metadata.name");
+}

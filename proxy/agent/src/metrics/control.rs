@@ -1,19 +1,16 @@
-//! Metrics about configuration, read off what is in force when they are asked for.
+//! What is in force.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder,
-    NoLabelSet,
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, LabelValueEncoder,
 };
-use prometheus_client::metrics::MetricType;
-use tidegate_ebpf::steering::Counters;
 use tidegate_model::{Level, Reason};
-use tokio::sync::watch;
 
-use crate::app::{InForce, Phase, Serving, SharedSteering};
+use super::{count, gauge, gauges};
+use crate::app::{InForce, Serving};
 
 const GENERATION: &str = "Configurations put in force since the start";
 
@@ -38,6 +35,11 @@ struct Build {
 struct ProblemKind {
     level: Label<Level>,
     reason: Label<Reason>,
+}
+
+#[derive(Debug, EncodeLabelSet)]
+struct From {
+    origin: &'static str,
 }
 
 #[derive(Debug, EncodeLabelSet)]
@@ -99,12 +101,24 @@ fn encode_in_force(encoder: &mut DescriptorEncoder<'_>, in_force: &InForce) -> f
         GENERATION,
         &count(in_force.generation),
     )?;
-    let age = in_force.since.elapsed().as_secs_f64();
+    let made_before = in_force.published_at.0.saturating_sub(in_force.made_at.0);
+    let age = in_force.since.elapsed().as_secs_f64() + made_before.max(0) as f64;
     gauge(
         encoder,
         "snapshot_age_seconds",
-        "Time since the configuration was put in force",
+        "Time since the configuration in force was made of its objects, in this process or an earlier one",
         &age,
+    )?;
+    gauges(
+        encoder,
+        "snapshot_origin",
+        "Where the configuration in force comes from, always 1",
+        [(
+            &From {
+                origin: in_force.origin.as_str(),
+            },
+            1,
+        )],
     )?;
     let ingresses = count(translation.statuses.len());
     gauge(
@@ -165,113 +179,4 @@ fn encode_certificates(encoder: &mut DescriptorEncoder<'_>, in_force: &InForce) 
         "Last second of the certificate's life, since 1970; host * is the default",
         uses.iter().map(|(labels, end)| (labels, *end)),
     )
-}
-
-/// Metrics about how connections come to workers, and to this process.
-#[derive(Debug)]
-pub(crate) struct SteeringMetrics {
-    steering: SharedSteering,
-    phase: watch::Receiver<Phase>,
-}
-
-impl SteeringMetrics {
-    pub(crate) fn new(steering: SharedSteering, phase: watch::Receiver<Phase>) -> Self {
-        Self { steering, phase }
-    }
-}
-
-#[derive(Debug, EncodeLabelSet)]
-struct ModeInForce {
-    mode: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Debug, EncodeLabelSet)]
-struct Steered {
-    worker: usize,
-    outcome: &'static str,
-}
-
-#[derive(Debug, EncodeLabelSet)]
-struct InPhase {
-    state: &'static str,
-}
-
-impl Collector for SteeringMetrics {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (mode, reason) = self.steering.mode();
-        let mode = mode.as_str();
-        gauges(
-            &mut encoder,
-            "steering_mode",
-            "How connections are given to workers, and why so, always 1; reason asked: by the settings",
-            [(&ModeInForce { mode, reason }, 1)],
-        )?;
-        let state = self.phase.borrow().as_str();
-        gauges(
-            &mut encoder,
-            "hand_over_state",
-            "What this process is to its instance, always 1",
-            [(&InPhase { state }, 1)],
-        )?;
-        encode_steered(&mut encoder, &self.steering.counters())
-    }
-}
-
-fn encode_steered(encoder: &mut DescriptorEncoder<'_>, counters: &[Counters]) -> fmt::Result {
-    if counters.is_empty() {
-        return Ok(());
-    }
-    let mut metric = encoder.encode_descriptor(
-        "steering_connections",
-        "Connections that the program in the kernel steered to a worker, meant for it and could not, or moved to it",
-        None,
-        MetricType::Counter,
-    )?;
-    for (worker, counters) in counters.iter().enumerate() {
-        let outcomes = [
-            ("steered", counters.steered),
-            ("fell_back", counters.fell_back),
-            ("migrated", counters.migrated),
-        ];
-        for (outcome, count) in outcomes {
-            metric
-                .encode_family(&Steered { worker, outcome })?
-                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-    }
-    Ok(())
-}
-
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: &impl EncodeGaugeValue,
-) -> fmt::Result {
-    encoder
-        .encode_descriptor(name, help, None, MetricType::Gauge)?
-        .encode_gauge(value)
-}
-
-fn gauges<'a, L: EncodeLabelSet + 'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (&'a L, i64)>,
-) -> fmt::Result {
-    let mut values = values.into_iter().peekable();
-    if values.peek().is_none() {
-        return Ok(());
-    }
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in values {
-        metric.encode_family(labels)?.encode_gauge(&value)?;
-    }
-    Ok(())
-}
-
-/// A count as metrics want it.
-fn count(number: impl TryInto<i64>) -> i64 {
-    number.try_into().unwrap_or(i64::MAX)
 }
