@@ -39,6 +39,8 @@ enum Group {
     Golden,
     /// Data plane and agent over real sockets with real clients
     Sockets,
+    /// On a cluster: a real etcd and API server, nodes as network namespaces, and the shipped manifests
+    Cluster,
     /// Clippy of the fuzz targets, then each of them for some seconds, from the committed corpora
     Fuzz,
     /// HTTP/2 as h2spec has it
@@ -71,6 +73,13 @@ impl Group {
                 Need::Curl,
                 Need::Openssl,
                 Need::Ip,
+            ],
+            Self::Cluster => &[
+                Need::Compiler,
+                Need::Cmake,
+                Need::Ip,
+                Need::Go,
+                Need::Testbed,
             ],
             Self::Fuzz => &[Need::Compiler, Need::CxxCompiler, Need::Cmake, Need::Clippy],
             Self::Conformance => &[Need::Compiler, Need::Cmake, Need::Go],

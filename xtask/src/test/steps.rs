@@ -97,6 +97,11 @@ impl Step {
             run: kernel,
         },
         Self {
+            name: "cluster",
+            group: Group::Cluster,
+            run: cluster,
+        },
+        Self {
             name: "slow peers",
             group: Group::Sockets,
             run: slow_peers,
@@ -211,6 +216,17 @@ fn kernel() -> Result<Outcome> {
     test(named(vec![KERNEL.to_owned()]))
 }
 
+/// Tests there take turns by themselves, but two programs of them would not.
+fn cluster() -> Result<Outcome> {
+    let mut sum = Outcome::of(true);
+    for name in integration_tests(Group::Cluster)? {
+        let outcome = test(named(vec![name]))?;
+        sum.success &= outcome.success;
+        sum.output.push_str(&outcome.output);
+    }
+    Ok(sum)
+}
+
 fn slow_peers() -> Result<Outcome> {
     let (verdict, output) = slow::check(&build::as_tested()?)?;
     Ok(Outcome {
@@ -296,6 +312,7 @@ fn integration_tests(group: Group) -> Result<Vec<String>> {
 fn group_of(package: &str, target: &Target) -> Group {
     match package {
         _ if target.name == "golden" => Group::Golden,
+        _ if matches!(&*target.name, "cluster" | "manifests" | "testbed") => Group::Cluster,
         "tidegate" | "tidegate-dataplane" => Group::Sockets,
         _ => Group::Rust,
     }
