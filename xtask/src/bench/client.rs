@@ -99,11 +99,12 @@ pub(super) fn tls(
 
 /// The same for another host.
 pub(super) fn tls_for(
-    host: &'static str,
+    host: impl Into<String>,
     stream: TcpStream,
     settings: Arc<ClientConfig>,
 ) -> Result<Client<StreamOwned<ClientConnection, TcpStream>>> {
-    let name = ServerName::try_from(host).with_context(|| format!("{host} is no name"))?;
+    let host = host.into();
+    let name = ServerName::try_from(host.clone()).with_context(|| format!("{host} is no name"))?;
     let connection = ClientConnection::new(settings, name)?;
     Ok(Client::new(StreamOwned::new(connection, stream)))
 }

@@ -5,6 +5,7 @@
 
 mod backend;
 mod client;
+mod cluster;
 pub(crate) mod document;
 mod files;
 mod hand_over;
@@ -64,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long = "peer", value_name = "NAME", value_delimiter = ',')]
     peers: Vec<Peer>,
 
-    /// The page that takes the tables [default: docs/benchmarks.md, of steering and hand-over docs/benchmarks-steering.md]
+    /// The page that takes the tables [default: docs/benchmarks.md, of steering and hand-over docs/benchmarks-steering.md, of a cluster docs/benchmarks-cluster.md]
     #[arg(long, value_name = "FILE", global = true)]
     output: Option<PathBuf>,
 
@@ -89,6 +90,8 @@ enum Measure {
     Steering(steering::Args),
     /// Hand-overs in a row under load, beside plain restarts
     HandOver(hand_over::Args),
+    /// A node of a cluster with many Ingresses: first view, memory, changes, rest, and starts without an API server
+    Cluster(cluster::Args),
 }
 
 /// The figures of one proxy in one scenario and round.
@@ -107,18 +110,20 @@ type Samples = BTreeMap<(Scenario, Peer), Vec<Sample>>;
 pub(crate) fn run(args: &Args) -> Result<Verdict> {
     let usual = match args.part {
         Some(Measure::Steering(_) | Measure::HandOver(_)) => "docs/benchmarks-steering.md",
+        Some(Measure::Cluster(_)) => "docs/benchmarks-cluster.md",
         _ => "docs/benchmarks.md",
     };
     let page = crate::root().join(args.output.as_deref().unwrap_or(Path::new(usual)));
     let tidegate = args.tidegate.as_deref();
-    match args.part {
+    match &args.part {
         Some(Measure::Lookup) => Part::LOOKUP.measure(&page),
         Some(Measure::Translate) => Part::TRANSLATE.measure(&page),
         Some(Measure::Idle) => idle::run(&page, tidegate),
         Some(Measure::Scale) => scale::run(&page, tidegate),
         Some(Measure::Slow) => slow::run(&page, tidegate),
-        Some(Measure::Steering(args)) => steering::run(args, &page, tidegate),
-        Some(Measure::HandOver(args)) => hand_over::run(args, &page, tidegate),
+        Some(Measure::Steering(args)) => steering::run(*args, &page, tidegate),
+        Some(Measure::HandOver(args)) => hand_over::run(*args, &page, tidegate),
+        Some(Measure::Cluster(args)) => cluster::run(args, &page, tidegate),
         None => compare(args, &page),
     }
 }
