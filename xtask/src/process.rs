@@ -1,13 +1,14 @@
 //! Running other programs, and the ports that they are to have.
 
 use std::env;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use tidegate_testbed::run::line;
+pub(crate) use tidegate_testbed::run::{exists, output};
 
 use crate::terminal::say;
 
@@ -56,41 +57,6 @@ pub(crate) fn show(command: &mut Command) -> Result<Shown> {
     }
     let success = child.wait()?.success();
     Ok(Shown { success, output })
-}
-
-/// Runs a program and takes its standard output; any other end than status 0 is an error that shows what it said.
-pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {}", line(command)))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{} failed ({}): {}",
-            line(command),
-            output.status,
-            said.trim()
-        );
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Whether a program of this name is on the search path.
-pub(crate) fn exists(program: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
-}
-
-/// The command as one would type it.
-fn line(command: &Command) -> String {
-    let program = std::path::Path::new(command.get_program());
-    let name = program.file_name().unwrap_or(command.get_program());
-    let words: Vec<_> = [name]
-        .into_iter()
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
-        .collect();
-    words.join(" ")
 }
 
 /// A port of this machine that nothing listens on.

@@ -34,7 +34,7 @@ mod kubelet;
 mod network;
 mod node;
 pub mod programs;
-mod run;
+pub mod run;
 
 use std::env;
 use std::fs;
