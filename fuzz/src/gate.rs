@@ -112,6 +112,7 @@ impl Gate {
             access_log: AccessLog::Off,
             max_connections: NonZeroUsize::new(1000).unwrap_or(NonZeroUsize::MIN),
             pin: None,
+            on_demand: None,
         })?;
         let address = |protocol| {
             let mut addresses = bound.addresses().iter();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use tidegate_testbed::programs;
+use tidegate_testbed::{moto, programs};
 
 use crate::ebpf::linker;
 use crate::process::{self, exists};
@@ -60,10 +60,16 @@ pub(crate) enum Need {
     QemuX86,
     /// An emulator of arm64 machines.
     QemuArm,
-    /// etcd, the API server, its controllers, kubectl and helm, which Go builds once.
+    /// etcd, the API server, its controllers, kubectl, helm and Pebble, which Go builds once.
     Testbed,
     /// cpio, which packs a kernel's initial file system.
     Cpio,
+    /// Knot DNS, the name servers of certificate tests.
+    Knot,
+    /// Python's virtual environments, which moto is installed into.
+    Venv,
+    /// moto, which answers as Route 53 does.
+    Moto,
 }
 
 impl Need {
@@ -97,6 +103,12 @@ impl Need {
             Self::QemuArm => exists("qemu-system-aarch64"),
             Self::Testbed => programs::are_built(),
             Self::Cpio => exists("cpio"),
+            Self::Knot => Path::new("/usr/sbin/knotd").is_file() || exists("knotd"),
+            Self::Venv => {
+                let mut python = Command::new("python3");
+                process::output(python.args(["-c", "import venv, ensurepip"])).is_ok()
+            }
+            Self::Moto => moto::is_there(),
         }
     }
 
@@ -124,9 +136,13 @@ impl Need {
             Self::QemuArm => Source::Apt("qemu-system-arm"),
             Self::Testbed => Source::Own(|| {
                 programs::ensure()?;
+                programs::pebble()?;
                 programs::helm().map(drop)
             }),
             Self::Cpio => Source::Apt("cpio"),
+            Self::Knot => Source::Apt("knot"),
+            Self::Venv => Source::Apt("python3-venv"),
+            Self::Moto => Source::Own(|| moto::ensure().map(drop)),
         }
     }
 }

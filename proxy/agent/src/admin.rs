@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use crate::app::{InForce, Serving};
+use crate::certs::CertsPage;
 use crate::listening;
 use crate::readiness::Readiness;
 use crate::verbose::Parts;
@@ -37,11 +38,13 @@ const MAX_CONNECTIONS: usize = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a whole exchange; every connection carries one.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same by a socket, which may ask for an order at a staging directory.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(300);
 /// Limit of a request's head in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const INDEX: &str = "\
@@ -52,6 +55,7 @@ Tidegate
 /metrics           metrics in the OpenMetrics text format
 /snapshot          routes, upstreams and certificates in force, as JSON
 /problems          what is wrong with which object, as JSON
+/certs             how certificates stand, as JSON
 ";
 
 /// What the pages show.
@@ -127,10 +131,30 @@ impl Admin {
     }
 }
 
+/// Who asks for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Whoever reaches the port: may read.
+    Network,
+    /// A process of the same user, by a socket: may also have something done.
+    SameUser,
+}
+
+impl Caller {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Network => EXCHANGE_TIMEOUT,
+            Self::SameUser => SOCKET_TIMEOUT,
+        }
+    }
+}
+
 /// What connections are accepted from.
 pub(crate) trait Listener: Send + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// Who can be at the other end.
+    const CALLER: Caller;
 
     /// Waits for the next one.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
@@ -138,6 +162,7 @@ pub(crate) trait Listener: Send + 'static {
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
+    const CALLER: Caller = Caller::Network;
 
     async fn accept(&self) -> io::Result<TcpStream> {
         let (stream, _) = self.accept().await?;
@@ -147,6 +172,7 @@ impl Listener for TcpListener {
 
 impl Listener for UnixListener {
     type Stream = UnixStream;
+    const CALLER: Caller = Caller::SameUser;
 
     async fn accept(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.accept().await?;
@@ -155,7 +181,7 @@ impl Listener for UnixListener {
 }
 
 /// Answers whoever connects, without end.
-pub(crate) async fn run(listener: impl Listener, pages: Arc<Pages>) {
+pub(crate) async fn run<L: Listener>(listener: L, pages: Arc<Pages>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let stream = match listener.accept().await {
@@ -172,8 +198,8 @@ pub(crate) async fn run(listener: impl Listener, pages: Arc<Pages>) {
         };
         let pages = pages.clone();
         tokio::spawn(async move {
-            let exchange = serve_connection(TokioIo::new(stream), &pages);
-            if tokio::time::timeout(EXCHANGE_TIMEOUT, exchange)
+            let exchange = serve_connection(TokioIo::new(stream), &pages, L::CALLER);
+            if tokio::time::timeout(L::CALLER.patience(), exchange)
                 .await
                 .is_err()
             {
@@ -187,14 +213,10 @@ pub(crate) async fn run(listener: impl Listener, pages: Arc<Pages>) {
 async fn serve_connection(
     stream: TokioIo<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
     pages: &Pages,
+    caller: Caller,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = pages.answer(
-            request.method(),
-            request.uri().path(),
-            request.uri().query(),
-        );
-        async move { Ok::<_, Infallible>(response) }
+    let service = service_fn(|request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(pages.answer(&request, caller).await)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -237,22 +259,47 @@ impl Pages {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
-        let page: &dyn Fn() -> Response<Full<Bytes>> = match path {
+    async fn answer<B>(&self, request: &Request<B>, caller: Caller) -> Response<Full<Bytes>> {
+        let (method, query) = (request.method(), request.uri().query());
+        let page: &dyn Fn() -> Response<Full<Bytes>> = match request.uri().path() {
             "/" => &|| plain(StatusCode::OK, INDEX),
             "/livez" => &|| plain(StatusCode::OK, "ok\n"),
             "/readyz" => &|| self.readyz(query),
             "/metrics" => &|| self.metrics(),
             "/snapshot" => &|| self.snapshot(),
             "/problems" => &|| self.problems(),
-            _ => {
-                return plain(
-                    StatusCode::NOT_FOUND,
-                    "no such page; / lists those that exist\n",
-                );
+            path => {
+                let page = self.certs_page(method, path, query, caller).await;
+                return page.unwrap_or_else(no_page);
             }
         };
         only_reading(method).unwrap_or_else(page)
+    }
+
+    /// A page about certificates; `None` for one that does not exist.
+    async fn certs_page(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        caller: Caller,
+    ) -> Option<Response<Full<Bytes>>> {
+        let page = CertsPage::at(path)?;
+        if page.method() == Method::GET {
+            if let Some(refusal) = only_reading(method) {
+                return Some(refusal);
+            }
+        } else if caller == Caller::Network {
+            let text = "only by the probe socket; use tidegate certs\n";
+            return Some(plain(StatusCode::FORBIDDEN, text));
+        } else if method != page.method() {
+            return Some(wrong_method("POST"));
+        }
+        let Some(certs) = &self.parts.certs else {
+            let text = "this process keeps no certificates\n";
+            return Some(plain(StatusCode::SERVICE_UNAVAILABLE, text));
+        };
+        Some(page.answer(&**certs, query.unwrap_or_default()).await)
     }
 
     fn readyz(&self, query: Option<&str>) -> Response<Full<Bytes>> {
@@ -324,14 +371,24 @@ impl Pages {
 
 /// The refusal of a method that would change something.
 fn only_reading(method: &Method) -> Option<Response<Full<Bytes>>> {
-    if matches!(*method, Method::GET | Method::HEAD) {
-        return None;
-    }
-    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    let is_reading = matches!(*method, Method::GET | Method::HEAD);
+    (!is_reading).then(|| wrong_method("GET, HEAD"))
+}
+
+fn wrong_method(allowed: &'static str) -> Response<Full<Bytes>> {
+    let text = format!("only {}\n", allowed.replace(", ", " and "));
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, text);
     response
         .headers_mut()
-        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    Some(response)
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn no_page() -> Response<Full<Bytes>> {
+    plain(
+        StatusCode::NOT_FOUND,
+        "no such page; / lists those that exist\n",
+    )
 }
 
 fn failed(name: &str, error: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
@@ -342,11 +399,11 @@ fn failed(name: &str, error: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
     )
 }
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     page(status, TEXT, text)
 }
 
-fn page(
+pub(crate) fn page(
     status: StatusCode,
     content_type: &'static str,
     content: impl Into<Bytes>,

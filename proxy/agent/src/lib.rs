@@ -5,6 +5,8 @@
 pub mod admin;
 pub mod app;
 mod cache;
+mod certificates;
+mod certs;
 mod check;
 mod cli;
 mod clock;
@@ -12,6 +14,7 @@ pub mod demo;
 mod doctor;
 mod ebpf;
 mod hand_over;
+mod import;
 mod limits;
 mod listening;
 mod logging;
@@ -80,6 +83,8 @@ pub fn run() -> ExitCode {
         Command::Check(flags) => check::run(flags),
         Command::Demo(flags) => demo::run(&flags),
         Command::Probe(flags) => probe::run(&flags),
+        Command::Certs(flags) => certs::run(&flags),
+        Command::Import(flags) => import::run(&flags),
         // Nothing is loaded yet.
         Command::Doctor(flags) => doctor::run(&flags),
         Command::Completions { shell } => output::completions(shell),

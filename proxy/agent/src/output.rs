@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
+use tidegate_model::UnixTime;
 
 use crate::Failure;
 use crate::cli::Cli;
@@ -35,6 +36,22 @@ pub(crate) fn completions(shell: Shell) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The day of a moment, in UTC.
+pub(crate) fn day(moment: UnixTime) -> String {
+    match jiff::Timestamp::from_second(moment.0) {
+        Ok(time) => time.strftime("%Y-%m-%d").to_string(),
+        Err(_) => "-".to_owned(),
+    }
+}
+
+/// A moment to the minute, in UTC.
+pub(crate) fn minute(moment: UnixTime) -> String {
+    match jiff::Timestamp::from_second(moment.0) {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M").to_string(),
+        Err(_) => "-".to_owned(),
+    }
+}
+
 /// Rows under headings, in columns that are as wide as they need to be.
 pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = headings.map(|heading| heading.chars().count());
@@ -59,6 +76,13 @@ pub(crate) fn table<const N: usize>(headings: [&str; N], rows: &[[String; N]]) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_shown_in_utc() {
+        assert_eq!(day(UnixTime(0)), "1970-01-01");
+        assert_eq!(minute(UnixTime(61)), "1970-01-01 00:01");
+        assert_eq!(day(UnixTime(i64::MAX)), "-");
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -55,9 +55,10 @@ pub(crate) fn run(flags: &ProbeFlags) -> Result<ExitCode, Failure> {
     }
 }
 
-struct Answer {
-    status: StatusCode,
-    text: String,
+/// What a process that serves answers.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
 }
 
 async fn ask(socket: &Path, question: Question) -> anyhow::Result<Answer> {
@@ -65,17 +66,29 @@ async fn ask(socket: &Path, question: Question) -> anyhow::Result<Answer> {
         Question::Live => "/livez",
         Question::Ready => "/readyz?verbose",
     };
+    exchange(socket, Method::GET, page, LONGEST).await
+}
+
+/// Asks for a page of the process at this socket, for an answer of so many bytes at most.
+pub(crate) async fn exchange(
+    socket: &Path,
+    method: Method,
+    page: &str,
+    longest: usize,
+) -> anyhow::Result<Answer> {
     let stream = UnixStream::connect(socket).await.context(
         "nobody answers; is a `tidegate serve` running with --probe-socket at this path?",
     )?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(page)
+    let request = Request::builder()
+        .method(method)
+        .uri(page)
         .header("host", "localhost")
         .body(Empty::<Bytes>::new())?;
     let exchange = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+        let body = Limited::new(response.into_body(), longest).collect().await;
         let body = body.map_err(|error| anyhow!("{error}"))?.to_bytes();
         let text = String::from_utf8_lossy(&body).into_owned();
         Ok(Answer { status, text })
@@ -157,9 +170,13 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certs::{CertsError, CertsPages, Facts};
     use crate::readiness::Readiness;
     use crate::verbose::Parts;
+    use futures_util::future::BoxFuture;
     use prometheus_client::registry::Registry;
+    use tidegate_certificates::Report;
+    use tidegate_model::HostPattern;
     use tokio::sync::watch;
 
     fn pages(readiness: &Readiness) -> Arc<Pages> {
@@ -187,6 +204,93 @@ mod tests {
         drop(socket);
         assert!(!path.exists());
         assert_eq!(fs::read_dir(folder.path())?.count(), 0);
+        Ok(())
+    }
+
+    #[derive(Debug)]
+    struct Certs;
+
+    impl CertsPages for Certs {
+        fn report(&self) -> BoxFuture<'_, Result<Arc<Report>, CertsError>> {
+            Box::pin(async { Ok(Arc::default()) })
+        }
+
+        fn renew(&self, name: HostPattern) -> BoxFuture<'_, Result<(), CertsError>> {
+            Box::pin(async move {
+                match name.to_string().as_str() {
+                    "a.example" => Ok(()),
+                    name => Err(CertsError::Unknown(format!("no certificate for {name}"))),
+                }
+            })
+        }
+
+        fn facts(&self) -> BoxFuture<'_, Result<Facts, CertsError>> {
+            Box::pin(async { Err(CertsError::Unavailable("not yet".to_owned())) })
+        }
+
+        fn rehearse(
+            &self,
+            name: HostPattern,
+            issuer: Option<String>,
+        ) -> BoxFuture<'_, Result<String, CertsError>> {
+            Box::pin(async move { Ok(format!("{name} by {issuer:?}")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn certificates_are_shown_and_asked_for_by_the_socket() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("probe.sock");
+        let (_, serving) = watch::channel(None);
+        let parts = Parts {
+            certs: Some(Arc::new(Certs)),
+            ..Parts::default()
+        };
+        let pages = Pages::new(Readiness::new(), serving, Registry::default(), parts);
+        let _socket = ProbeSocket::open(&path, Arc::new(pages))?;
+        let ask = async |method: Method, page: &str| {
+            let answer = exchange(&path, method, page, LONGEST).await?;
+            anyhow::Ok((answer.status.as_u16(), answer.text))
+        };
+        let (status, text) = ask(Method::GET, "/certs").await?;
+        assert_eq!(status, 200);
+        assert!(text.contains("\"outlook\": []"), "{text}");
+        let facts = ask(Method::GET, "/certs/facts").await?;
+        assert_eq!(facts, (503, "not yet\n".to_owned()));
+        let (status, text) = ask(Method::POST, "/certs/renew?name=a.example").await?;
+        assert_eq!(status, 200, "{text}");
+        let (status, text) = ask(Method::POST, "/certs/renew?name=b.example").await?;
+        assert_eq!((status, &*text), (404, "no certificate for b.example\n"));
+        assert_eq!(ask(Method::POST, "/certs/renew").await?.0, 400);
+        assert_eq!(
+            ask(Method::GET, "/certs/renew?name=a.example").await?.0,
+            405
+        );
+        assert_eq!(ask(Method::POST, "/certs").await?.0, 405);
+        let (_, text) = ask(Method::POST, "/certs/rehearse?name=*.a.example&issuer=x").await?;
+        assert_eq!(text, "*.a.example by Some(\"x\")\n");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_port_that_others_reach_has_nothing_done() -> anyhow::Result<()> {
+        let (_, serving) = watch::channel(None);
+        let parts = Parts {
+            certs: Some(Arc::new(Certs)),
+            ..Parts::default()
+        };
+        let pages = Pages::new(Readiness::new(), serving, Registry::default(), parts);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        tokio::spawn(admin::run(listener, Arc::new(pages)));
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::post("/certs/renew?name=a.example")
+            .header("host", "localhost")
+            .body(Empty::<Bytes>::new())?;
+        let response = sender.send_request(request).await?;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
         Ok(())
     }
 

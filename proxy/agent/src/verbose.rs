@@ -1,12 +1,14 @@
 //! `/readyz?verbose`: what is served and from where, and how cache, watches and election stand, a line each.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tidegate_model::UnixTime;
 
 use crate::app::{InForce, Shared};
 use crate::cache::Cache;
+use crate::certs::CertsPages;
 use crate::clock;
 use crate::settings::live::Pending;
 
@@ -19,6 +21,8 @@ pub(crate) struct Parts {
     pub(crate) cluster: Option<Shared>,
     /// What is written in the settings and not in force.
     pub(crate) pending: Pending,
+    /// Who answers questions about certificates.
+    pub(crate) certs: Option<Arc<dyn CertsPages>>,
 }
 
 impl Parts {

@@ -16,6 +16,8 @@ pub struct Rule {
     pub reach: Reach,
     /// Which of them.
     pub names: Names,
+    /// When.
+    pub need: Need,
     /// What for.
     pub why: &'static str,
 }
@@ -40,9 +42,21 @@ pub enum Names {
     Lease,
     /// The ConfigMap with the settings.
     Settings,
+    /// The Secret with requests: see [`requests_name`].
+    Requests,
 }
 
-/// The permissions, each kind and subresource at one place; a kind has two rules where their names or reaches differ.
+/// When a rule is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Always.
+    Always,
+    /// For certificates that are ordered.
+    Certificates,
+}
+
+/// The permissions, each kind and subresource at one place; a kind has several rules where their names, reaches or needs
+/// differ.
 pub const RULES: &[Rule] = &[
     Rule {
         group: "networking.k8s.io",
@@ -50,6 +64,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::Served,
         names: Names::Any,
+        need: Need::Always,
         why: "what is served",
     },
     Rule {
@@ -58,6 +73,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["patch"],
         reach: Reach::Served,
         names: Names::Any,
+        need: Need::Always,
         why: "the leader writes the addresses at which an Ingress is reached",
     },
     Rule {
@@ -66,6 +82,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::Cluster,
         names: Names::Any,
+        need: Need::Always,
         why: "which classes are ours",
     },
     Rule {
@@ -74,6 +91,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::Served,
         names: Names::Any,
+        need: Need::Always,
         why: "backends and their ports, and the addresses of --publish-service",
     },
     Rule {
@@ -82,6 +100,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::Served,
         names: Names::Any,
+        need: Need::Always,
         why: "the addresses of backends",
     },
     Rule {
@@ -90,7 +109,46 @@ pub const RULES: &[Rule] = &[
         verbs: &["get", "list", "watch"],
         reach: Reach::Served,
         names: Names::Any,
+        need: Need::Always,
         why: "certificates: metadata of all is watched, those that an Ingress refers to are fetched",
+    },
+    Rule {
+        group: "",
+        resource: "secrets",
+        verbs: &["create", "update", "delete"],
+        reach: Reach::Served,
+        names: Names::Any,
+        need: Need::Certificates,
+        why: "the leader puts certificates into the Secrets that Ingresses name, and removes those that nobody wants any \
+              more; RBAC knows no labels, so only the program keeps it from Secrets that are not its own",
+    },
+    Rule {
+        group: "",
+        resource: "secrets",
+        verbs: &["get", "list", "watch"],
+        reach: Reach::OwnNamespace,
+        names: Names::Any,
+        need: Need::Certificates,
+        why: "what an instance keeps for itself: certificates, accounts, ledger, answers to challenges, ticket keys, \
+              requests; and credentials that settings name. With Roles in some namespaces only, nothing else reaches them",
+    },
+    Rule {
+        group: "",
+        resource: "secrets",
+        verbs: &["create", "update", "delete"],
+        reach: Reach::OwnNamespace,
+        names: Names::Any,
+        need: Need::Certificates,
+        why: "the leader keeps all this there, in Secrets that are named after what they are for",
+    },
+    Rule {
+        group: "",
+        resource: "secrets",
+        verbs: &["patch"],
+        reach: Reach::OwnNamespace,
+        names: Names::Requests,
+        need: Need::Certificates,
+        why: "any agent asks the leader for a certificate by an entry of one Secret",
     },
     Rule {
         group: "",
@@ -98,6 +156,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::Cluster,
         names: Names::Any,
+        need: Need::Always,
         why: "the labels that --namespace-selector looks at",
     },
     Rule {
@@ -106,6 +165,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::Cluster,
         names: Names::Any,
+        need: Need::Always,
         why: "the leader reads external addresses for --publish-node-addresses external",
     },
     Rule {
@@ -114,6 +174,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["create"],
         reach: Reach::Served,
         names: Names::Any,
+        need: Need::Always,
         why: "the leader reports Problems on the objects that have them",
     },
     Rule {
@@ -122,6 +183,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["create"],
         reach: Reach::OwnNamespace,
         names: Names::Any,
+        need: Need::Always,
         why: "the first election; RBAC cannot limit a creation by name",
     },
     Rule {
@@ -130,6 +192,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["get", "list", "watch", "update"],
         reach: Reach::OwnNamespace,
         names: Names::Lease,
+        need: Need::Always,
         why: "who leads",
     },
     Rule {
@@ -138,6 +201,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::OwnNamespace,
         names: Names::Any,
+        need: Need::Always,
         why: "the agents of this instance: which nodes an Ingress is reached at",
     },
     Rule {
@@ -146,6 +210,7 @@ pub const RULES: &[Rule] = &[
         verbs: &["list", "watch"],
         reach: Reach::OwnNamespace,
         names: Names::Settings,
+        need: Need::Always,
         why: "settings that change while the process runs",
     },
 ];
@@ -157,6 +222,12 @@ pub fn lease_name(instance: &str) -> String {
         "tidegate" => instance.to_owned(),
         _ => format!("tidegate-{instance}"),
     }
+}
+
+/// The name of the Secret with what people and agents have asked an instance for.
+pub fn requests_name(instance: &str) -> String {
+    let kind = tidegate_certificates::RecordKind::Requests;
+    format!("{}-{}", lease_name(instance), kind.as_str())
 }
 
 impl fmt::Display for Rule {
@@ -186,7 +257,7 @@ mod tests {
             for verb in rule.verbs {
                 assert!(!format!("{rule}").contains('*'), "{rule}");
                 assert!(
-                    seen.insert((rule.group, rule.resource, *verb)),
+                    seen.insert((rule.group, rule.resource, *verb, rule.reach)),
                     "{verb} stands twice: {rule}"
                 );
             }

@@ -1,19 +1,24 @@
-//! Every write to the cluster but those of the Lease itself. Each one asks for the leadership it is made under.
+//! Every write to the cluster but those of the Lease itself, and a [request](crate::certificates::request()), which any
+//! process may make. Each one asks for the leadership it is made under.
 //!
 //! A request is driven only while the term lasts, which is looked at before each step that it takes, and for 5 s at most.
 //! What no client can rule out: bytes that the kernel already has, and an API server that is slow. The server is told the
-//! same limit, and both kinds of writes bear it: a status that is overwritten shows in the watch of the new leader, who
-//! puts it right, and an Event is named after what it says, so that it cannot be there twice.
+//! same limit, and all kinds of writes bear it: a status that is overwritten shows in the watch of the new leader, who
+//! puts it right; an Event is named after what it says, so that it cannot be there twice; a Secret is created or written over
+//! the version that was read, so that what a new leader has written stays.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::networking::v1::Ingress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Request;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tidegate_model::NamespacedName;
@@ -22,7 +27,7 @@ use crate::inventory::PublishedAddress;
 use crate::leader::{Interrupted, Leadership};
 
 /// Longest time for one write.
-const LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const LIMIT: Duration = Duration::from_secs(5);
 
 /// Writes to the cluster, and counts it. Clones share their counts.
 #[derive(Clone)]
@@ -41,6 +46,9 @@ pub enum WriteError {
     /// The object, or its namespace, does not exist or is being deleted.
     #[error("it does not exist any more")]
     Gone,
+    /// Another has created it, or written it since it was read.
+    #[error("another has written it since")]
+    Conflict,
     /// The service account may not do this.
     #[error("forbidden: {0}")]
     Forbidden(String),
@@ -68,6 +76,10 @@ pub enum Kind {
     IngressStatus,
     /// Of an Event.
     Event,
+    /// Of a Secret with what an instance keeps for itself.
+    Record,
+    /// Of a Secret with a certificate.
+    Certificate,
 }
 
 impl Kind {
@@ -76,6 +88,8 @@ impl Kind {
         match self {
             Self::IngressStatus => "ingress-status",
             Self::Event => "event",
+            Self::Record => "record",
+            Self::Certificate => "certificate",
         }
     }
 }
@@ -93,6 +107,8 @@ pub enum Outcome {
     TimedOut,
     /// The object is gone.
     Gone,
+    /// Another was faster.
+    Conflict,
     /// The service account may not.
     Forbidden,
     /// Refused for good.
@@ -110,6 +126,7 @@ impl Outcome {
             Self::NotLeading => "not-leading",
             Self::TimedOut => "timed-out",
             Self::Gone => "gone",
+            Self::Conflict => "conflict",
             Self::Forbidden => "forbidden",
             Self::Refused => "refused",
             Self::Failed => "failed",
@@ -178,15 +195,11 @@ impl Writer {
         let body =
             serde_json::to_vec(event).map_err(|error| WriteError::Refused(error.to_string()))?;
         let namespace = event.metadata.namespace.as_deref();
-        let parameters = PostParams {
-            field_manager: Some(self.field_manager.clone()),
-            ..PostParams::default()
-        };
         let request = Request::new(Event::url_path(&(), namespace))
-            .create(&parameters, body)
+            .create(&self.post_parameters(), body)
             .map_err(unbuildable)?;
         match self.send::<Value>(leadership, request).await {
-            Err(WriteError::Failed(kube::Error::Api(status))) if status.code == 409 => {
+            Err(WriteError::Conflict) => {
                 self.counts.add(Kind::Event, Outcome::Already);
                 Ok(Created::Already)
             }
@@ -194,6 +207,58 @@ impl Writer {
                 self.count(Kind::Event, &outcome);
                 outcome.map(|_| Created::New)
             }
+        }
+    }
+
+    /// Creates a Secret where it says, or writes it over the version that it has. Returns its new version.
+    pub async fn put_secret(
+        &self,
+        leadership: &Leadership,
+        kind: Kind,
+        secret: &Secret,
+    ) -> Result<String, WriteError> {
+        let body =
+            serde_json::to_vec(secret).map_err(|error| WriteError::Refused(error.to_string()))?;
+        let metadata = &secret.metadata;
+        let request = Request::new(Secret::url_path(&(), metadata.namespace.as_deref()));
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let request = match metadata.resource_version {
+            None => request.create(&self.post_parameters(), body),
+            Some(_) => request.replace(name, &self.post_parameters(), body),
+        };
+        let request = request.map_err(unbuildable)?;
+        let outcome = self.send::<Written>(leadership, request).await;
+        self.count(kind, &outcome);
+        Ok(outcome?.metadata.resource_version.unwrap_or_default())
+    }
+
+    /// Deletes a Secret, as it was when it was read if that is given.
+    pub async fn delete_secret(
+        &self,
+        leadership: &Leadership,
+        kind: Kind,
+        name: &NamespacedName,
+        as_read: Option<&ObjectMeta>,
+    ) -> Result<(), WriteError> {
+        let parameters = DeleteParams {
+            preconditions: as_read.map(|metadata| Preconditions {
+                resource_version: metadata.resource_version.clone(),
+                uid: metadata.uid.clone(),
+            }),
+            ..DeleteParams::default()
+        };
+        let request = Request::new(Secret::url_path(&(), Some(&name.namespace)))
+            .delete(&name.name, &parameters)
+            .map_err(unbuildable)?;
+        let outcome = self.send::<Value>(leadership, request).await;
+        self.count(kind, &outcome);
+        outcome.map(drop)
+    }
+
+    fn post_parameters(&self) -> PostParams {
+        PostParams {
+            field_manager: Some(self.field_manager.clone()),
+            ..PostParams::default()
         }
     }
 
@@ -226,12 +291,19 @@ impl Writer {
     }
 }
 
+/// What is read of an object that was written.
+#[derive(Deserialize)]
+struct Written {
+    metadata: ObjectMeta,
+}
+
 impl WriteError {
     fn outcome(&self) -> Outcome {
         match self {
             Self::Interrupted(Interrupted::Lost(_)) => Outcome::NotLeading,
             Self::Interrupted(Interrupted::TimedOut) => Outcome::TimedOut,
             Self::Gone => Outcome::Gone,
+            Self::Conflict => Outcome::Conflict,
             Self::Forbidden(_) => Outcome::Forbidden,
             Self::Refused(_) => Outcome::Refused,
             Self::Failed(_) => Outcome::Failed,
@@ -292,6 +364,7 @@ fn classify(error: kube::Error) -> WriteError {
     });
     match status.code {
         404 => WriteError::Gone,
+        409 => WriteError::Conflict,
         403 if is_terminating => WriteError::Gone,
         403 => WriteError::Forbidden(status.message.clone()),
         400 | 413 | 422 => WriteError::Refused(status.message.clone()),

@@ -14,10 +14,13 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tidegate_controller::translate::{PortRef, ServicePort};
+use tidegate_controller::translate::{
+    CanWildcard, CertificateDefaults, Hosts, Issue, PortRef, ServicePort,
+};
 use tidegate_controller::{Change, Object, Resolution, Settings, Translation, Translator};
 use tidegate_model::{
-    Hostname, NamespacedName, Policy, RedirectMode, RedirectPolicy, Snapshot, Target, UnixTime,
+    CertificateRequest, Hostname, Issuance, NamespacedName, Policy, RedirectMode, RedirectPolicy,
+    SecretOwner, Snapshot, Target, UnixTime,
 };
 
 /// What a test may set.
@@ -44,9 +47,21 @@ struct TestSettings {
     selector: String,
     namespace_selector: String,
     own_namespace: Option<String>,
+    instance: Option<String>,
+    certificates: TestCertificates,
     default_backend: Option<String>,
     default_certificate: Option<String>,
     redirect: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct TestCertificates {
+    issue: String,
+    hosts: String,
+    issuer: Option<String>,
+    /// With the challenge of each: `http-01` or `dns-01`.
+    issuers: Option<BTreeMap<String, String>>,
 }
 
 #[test]
@@ -171,9 +186,37 @@ impl TestSettings {
             selector: self.selector.parse().expect("selector"),
             namespace_selector: self.namespace_selector.parse().expect("selector"),
             own_namespace: self.own_namespace.clone(),
+            instance_label: self.instance.clone().unwrap_or_default(),
+            certificates: self.certificates.parse(),
             default_backend: self.default_backend.as_deref().map(service_port),
             default_certificate: self.default_certificate.as_deref().map(object_name),
             policy,
+        }
+    }
+}
+
+impl TestCertificates {
+    fn parse(&self) -> CertificateDefaults {
+        let can_wildcard = |challenge: &str| match challenge {
+            "dns-01" => CanWildcard::Yes,
+            "http-01" => CanWildcard::No,
+            other => panic!("challenge: {other}"),
+        };
+        let issuers = self.issuers.iter().flatten();
+        let issuers = issuers.map(|(name, challenge)| (name.clone(), can_wildcard(challenge)));
+        CertificateDefaults {
+            issue: match self.issue.as_str() {
+                "acme" => Issue::Acme,
+                "" => Issue::None,
+                other => panic!("issue: {other}"),
+            },
+            hosts: match self.hosts.as_str() {
+                "rules" => Hosts::Rules,
+                "" => Hosts::Tls,
+                other => panic!("hosts: {other}"),
+            },
+            issuer: self.issuer.clone(),
+            known_issuers: self.issuers.is_some().then(|| issuers.collect()),
         }
     }
 }
@@ -242,11 +285,27 @@ fn show(test: &TranslateTest, translation: &Translation) -> String {
         "challenges",
         challenges.map(|(token, answer)| format!("{token} -> {answer}")),
     );
+    let handshakes = translation.snapshot.challenges.handshakes().into_iter();
+    section(
+        &mut text,
+        "handshakes",
+        handshakes.map(|(host, answer)| format!("{host} -> {answer}")),
+    );
+    let tickets = translation.snapshot.tickets.all().iter();
+    section(
+        &mut text,
+        "tickets",
+        tickets.map(|key| {
+            let name = u128::from_be_bytes(key.name);
+            format!("{name:032x} from {}", key.active_from.0)
+        }),
+    );
     let statuses = translation.statuses.iter().map(|(name, status)| {
         let tls = if status.tls { " tls" } else { "" };
         format!("{name} routes={}{tls}", status.routes)
     });
     section(&mut text, "statuses", statuses);
+    section(&mut text, "issuance", issuance(&translation.issuance));
     section(
         &mut text,
         "problems",
@@ -269,6 +328,51 @@ fn show(test: &TranslateTest, translation: &Translation) -> String {
         .map(|request| format!("{request} -> {}", answer(&translation.snapshot, request)));
     section(&mut text, "requests", requests);
     text
+}
+
+/// What is asked for and held; nothing where no certificate is.
+fn issuance(issuance: &Issuance) -> impl Iterator<Item = String> {
+    let issuer = |name: &Option<String>| {
+        let name = name.as_ref();
+        name.map_or_else(String::new, |name| format!(" by {name}"))
+    };
+    let names = |names: &mut dyn Iterator<Item = String>| names.collect::<Vec<_>>().join(" ");
+    let wishes = issuance.wishes.iter().map(|wish| {
+        let secret = wish.secret.as_ref();
+        let secret = secret.map_or("our own".to_owned(), ToString::to_string);
+        let by = issuer(&wish.issuer);
+        let names = names(&mut wish.names.iter().map(ToString::to_string));
+        format!(
+            "wish {names}{by} -> {secret} ({} {})",
+            wish.object, wish.field
+        )
+    });
+    let secrets = issuance.secrets.iter().map(|(name, held)| {
+        let whose = match held.owner {
+            SecretOwner::Tidegate => "ours",
+            SecretOwner::Other => "other's",
+        };
+        let holds = held
+            .certificate
+            .as_ref()
+            .map_or("nothing".to_owned(), |it| {
+                names(&mut it.names.iter().map(ToString::to_string))
+            });
+        format!("secret {name} {whose} {holds}{}", issuer(&held.issuer))
+    });
+    let requests = issuance
+        .requests
+        .iter()
+        .map(|(request, time)| match request {
+            CertificateRequest::Renew(host) => format!("renew {host} since {time}"),
+            CertificateRequest::OnDemand(host) => format!("on demand {host} since {time}"),
+        });
+    let mut lines: Vec<_> = wishes.chain(secrets).chain(requests).collect();
+    if !lines.is_empty() && !issuance.hosts.is_empty() {
+        let hosts = names(&mut issuance.hosts.iter().map(ToString::to_string));
+        lines.push(format!("hosts {hosts}"));
+    }
+    lines.into_iter()
 }
 
 /// What a request gets, as the data plane would decide.

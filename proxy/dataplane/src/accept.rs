@@ -1,17 +1,21 @@
 //! Accepting connections and giving each a task of its own.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use rustix::net::SocketFlags;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, ReadBuf};
 
+use crate::clock::{Clock, within};
 use crate::downstream::{Downstream, End, ListenerFacts};
 use crate::listen::ListenerProtocol;
-use crate::transport::{Socket, Transport};
+use crate::tls::ACME_TLS;
+use crate::transport::{Socket, TlsStream, Transport};
 use crate::worker::Worker;
 use crate::{http1, http2};
 
@@ -173,6 +177,10 @@ async fn encrypted(
             return worker.metrics.handshakes_failed.add(1);
         }
     };
+    if stream.alpn_protocol() == Some(ACME_TLS) {
+        worker.metrics.handshakes_challenge.add(1);
+        return Box::pin(say_goodbye(stream, &worker.clock)).await;
+    }
     match stream.handshake_kind() {
         Some(rustls::HandshakeKind::Resumed) => worker.metrics.handshakes_resumed.add(1),
         _ => worker.metrics.handshakes_full.add(1),
@@ -191,6 +199,29 @@ async fn encrypted(
         http1::serve(downstream.clone(), transport).await
     };
     finish(&downstream, end);
+}
+
+/// How long a client that has nothing more to expect is given to end its side.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Ends a session that was for its handshake alone, and waits until the client has taken note: closing on bytes that
+/// nobody read would reset the connection.
+async fn say_goodbye(mut stream: Box<TlsStream>, clock: &Rc<Clock>) {
+    let end = clock.timer();
+    end.set(GOODBYE);
+    let ending = poll_fn(|cx| {
+        ready!(stream.poll_shutdown(cx))?;
+        let mut thrown_away = [0; 256];
+        loop {
+            let mut room = ReadBuf::new(&mut thrown_away);
+            ready!(stream.poll_read(cx, &mut room))?;
+            if room.filled().is_empty() {
+                return Poll::Ready(io::Result::Ok(()));
+            }
+        }
+    });
+    // The handshake is what counts; how the client leaves is its own affair.
+    let _ = within(&end, ending).await;
 }
 
 fn finish(downstream: &Downstream, end: End) {

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use thiserror::Error;
+use tidegate_model::Hostname;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use access_log::AccessLog;
@@ -72,6 +73,9 @@ pub struct Settings {
     /// The number of the CPU that each worker is bound to, by the worker's index. Workers beyond its end run on any CPU,
     /// as all do without it.
     pub pin: Option<Vec<usize>>,
+    /// Where names go that a client has asked for, that have no certificate, and that the policy
+    /// [allows](tidegate_model::OnDemand) one for. What does not fit in is not sent; without a taker no handshake waits.
+    pub on_demand: Option<mpsc::Sender<Hostname>>,
 }
 
 /// Why the data plane did not start.
@@ -136,7 +140,7 @@ impl Bound {
     ) -> Result<(Dataplane, Listeners), StartError> {
         let provider = tls::provider();
         let sessions = Sessions::new(provider.clone())?;
-        let publisher = Publisher::new(ServerCertificates::self_signed(&provider)?);
+        let publisher = Publisher::new(ServerCertificates::self_signed(&provider)?, sessions)?;
         let upstream_tls = upstream::connector(provider).map_err(TlsError::from)?;
         let (log, log_written) = match self.settings.access_log {
             AccessLog::Off => (None, None),
@@ -162,8 +166,8 @@ impl Bound {
                 sockets: take,
                 published: publisher.subscribe(),
                 orders: orders.subscribe(),
-                tls: sessions.server(resolver.clone())?,
                 resolver,
+                on_demand: self.settings.on_demand.clone(),
                 upstream_tls: upstream_tls.clone(),
                 access_log: log.clone().map(|log| LogWriter::new(log, figures.clone())),
                 metrics: figures.clone(),

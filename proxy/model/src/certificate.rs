@@ -109,6 +109,14 @@ impl CertificateIndex {
             .unwrap_or(&self.default)
     }
 
+    /// Whether a certificate is for this server name (lower case), exactly or by its wildcard: clients that ask for it
+    /// are not left with the default.
+    pub fn names(&self, server_name: &str) -> bool {
+        let wildcard =
+            || parent(server_name).is_some_and(|above| self.wildcard.contains_key(above));
+        self.exact.contains_key(server_name) || wildcard()
+    }
+
     /// Every entry, sorted by host.
     pub fn entries(&self) -> BTreeMap<HostPattern, &[Arc<Certificate>]> {
         let exact = self

@@ -1,9 +1,12 @@
-//! Answers to HTTP-01 challenges, by which an ACME server sees that a host is ours (RFC 8555 section 8.3).
+//! Answers to HTTP-01 and TLS-ALPN-01 challenges, by which an ACME server sees that a host is ours (RFC 8555 section 8.3,
+//! RFC 8737).
 
 use std::fmt;
 
 use hashbrown::HashMap;
 use thiserror::Error;
+
+use crate::Hostname;
 
 /// What precedes the token in the path that an ACME server asks for.
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -27,6 +30,8 @@ pub enum ChallengeError {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ChallengeAnswers {
     answers: HashMap<Box<str>, Box<str>>,
+    /// Key authorizations by the host that an ACME server asks for in a TLS handshake.
+    handshakes: HashMap<Hostname, Box<str>>,
 }
 
 impl ChallengeAnswers {
@@ -50,7 +55,44 @@ impl ChallengeAnswers {
 
     /// Whether no challenge is answered, as is usual.
     pub fn is_empty(&self) -> bool {
-        self.answers.is_empty()
+        self.answers.is_empty() && self.handshakes.is_empty()
+    }
+
+    /// Adds an answer to TLS-ALPN-01 for a host, in place of one for the same host.
+    ///
+    /// # Errors
+    /// The key authorization has not the form that RFC 8555 section 8.1 gives it; then nothing is added.
+    pub fn insert_handshake(
+        &mut self,
+        host: Hostname,
+        key_authorization: &str,
+    ) -> Result<(), ChallengeError> {
+        let (token, thumbprint) = key_authorization
+            .split_once('.')
+            .ok_or(ChallengeError::KeyAuthorization)?;
+        if !is_base64url(token) || thumbprint.len() != THUMBPRINT || !is_base64url(thumbprint) {
+            return Err(ChallengeError::KeyAuthorization);
+        }
+        self.handshakes.insert(host, key_authorization.into());
+        Ok(())
+    }
+
+    /// Whether any TLS-ALPN-01 challenge is answered.
+    pub fn has_handshakes(&self) -> bool {
+        !self.handshakes.is_empty()
+    }
+
+    /// The key authorization for a handshake with this server name (lower case) and the protocol `acme-tls/1`.
+    pub fn handshake(&self, server_name: &str) -> Option<&str> {
+        self.handshakes.get(server_name).map(AsRef::as_ref)
+    }
+
+    /// Every host of TLS-ALPN-01 with its key authorization, by host.
+    pub fn handshakes(&self) -> Vec<(&Hostname, &str)> {
+        let entries = self.handshakes.iter();
+        let mut entries: Vec<_> = entries.map(|(host, answer)| (host, &**answer)).collect();
+        entries.sort_unstable();
+        entries
     }
 
     /// The key authorization for a token.
@@ -77,7 +119,10 @@ impl ChallengeAnswers {
 
 impl fmt::Debug for ChallengeAnswers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.entries()).finish()
+        f.debug_map()
+            .entries(self.entries())
+            .entries(self.handshakes())
+            .finish()
     }
 }
 
@@ -146,5 +191,25 @@ mod tests {
             );
         }
         assert!(answers.is_empty());
+    }
+
+    #[test]
+    fn a_handshake_is_answered_for_its_host_alone() {
+        let mut answers = ChallengeAnswers::default();
+        let host = Hostname::parse("a.example").unwrap();
+        let authorization = format!("token.{PRINT}");
+        for broken in ["", "token", "token.short", &format!(".{PRINT}"), PRINT] {
+            let outcome = answers.insert_handshake(host.clone(), broken);
+            assert_eq!(outcome, Err(ChallengeError::KeyAuthorization), "{broken}");
+        }
+        assert!(answers.is_empty() && !answers.has_handshakes());
+        answers
+            .insert_handshake(host.clone(), &authorization)
+            .unwrap();
+        assert!(!answers.is_empty() && answers.has_handshakes());
+        assert_eq!(answers.handshake("a.example"), Some(&*authorization));
+        assert_eq!(answers.handshake("b.example"), None);
+        assert_eq!(answers.handshakes(), [(&host, &*authorization)]);
+        assert_eq!(answers.answer("token"), None, "HTTP-01 is another matter");
     }
 }

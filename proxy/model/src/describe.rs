@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::{
-    Fingerprint, HostPattern, Lookup, NamespacedName, PathKind, Protocol, Route, Snapshot, Target,
-    TlsRedirect, UnixTime, UpstreamId, VirtualHost,
+    CipherSuite, Fingerprint, HostPattern, Hostname, Lookup, NamespacedName, PathKind, Protocol,
+    Route, Snapshot, Target, TicketKey, TlsPolicy, TlsRedirect, TlsVersion, UnixTime, UpstreamId,
+    VirtualHost,
 };
 
 /// One route, as `/snapshot` and `tidegate check` show it.
@@ -56,6 +57,27 @@ pub struct CertificateDescription {
     pub fingerprint: String,
 }
 
+/// One key of session tickets, as `/snapshot` shows it: without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketKeyDescription {
+    /// Its name, in hexadecimal.
+    pub name: String,
+    /// The moment from which it seals, seconds since 1970.
+    pub active_from: UnixTime,
+}
+
+/// What TLS with clients goes by, as `/snapshot` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsDescription {
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Suites, the best first; empty for all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cipher_suites: Vec<CipherSuite>,
+}
+
 /// A whole snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotDescription {
@@ -68,6 +90,15 @@ pub struct SnapshotDescription {
     /// Tokens of the ACME challenges that are answered, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub challenges: Vec<String>,
+    /// Hosts whose TLS-ALPN-01 challenges are answered, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handshake_challenges: Vec<Hostname>,
+    /// Keys of session tickets that all nodes share, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ticket_keys: Vec<TicketKeyDescription>,
+    /// Set when it is not the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsDescription>,
 }
 
 impl Snapshot {
@@ -111,6 +142,17 @@ impl Snapshot {
                 .into_iter()
                 .map(|(token, _)| token.to_owned())
                 .collect(),
+            handshake_challenges: self
+                .challenges
+                .handshakes()
+                .into_iter()
+                .map(|(host, _)| host.clone())
+                .collect(),
+            ticket_keys: self.tickets.all().iter().map(describe_key).collect(),
+            tls: (self.policy.tls != TlsPolicy::default()).then(|| TlsDescription {
+                min_version: self.policy.tls.min_version,
+                cipher_suites: self.policy.tls.cipher_suites.clone(),
+            }),
         }
     }
 
@@ -157,6 +199,13 @@ impl Snapshot {
         rules
             .chain(host.default_route().map(|route| describe(route, None)))
             .collect()
+    }
+}
+
+fn describe_key(key: &TicketKey) -> TicketKeyDescription {
+    TicketKeyDescription {
+        name: format!("{:032x}", u128::from_be_bytes(key.name)),
+        active_from: key.active_from,
     }
 }
 

@@ -75,6 +75,16 @@ pub enum Reason {
     UnusedTlsHost,
     /// An entry of a Secret with challenge answers that is none.
     InvalidChallengeAnswer,
+    /// The CA refused to issue, or could not see that a name is ours.
+    OrderFailed,
+    /// An answer to a challenge is not seen where it has to be, so the CA was not asked to look.
+    ChallengeNotServed,
+    /// An issuer that the settings do not have, or that cannot issue what is asked for.
+    InvalidIssuer,
+    /// The Secret is not Tidegate's: it is served as it is, and no certificate is ordered for it.
+    SecretNotOwned,
+    /// A cipher suite that is not offered.
+    UnsupportedCipherSuite,
     /// There is no object for a namespace whose labels decide about its Ingresses.
     NamespaceNotFound,
     /// The object has more problems than are listed.

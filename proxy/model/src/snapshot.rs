@@ -7,7 +7,10 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::{CertificateIndex, ChallengeAnswers, RouteTable, Upstream, UpstreamId};
+use crate::{
+    CertificateIndex, ChallengeAnswers, OnDemand, RouteTable, TicketKeys, TlsPolicy, Upstream,
+    UpstreamId,
+};
 
 /// Which plain-text requests are redirected to HTTPS, unless a route says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -82,6 +85,10 @@ pub struct Policy {
     pub timeouts: Timeouts,
     /// Peers whose `X-Forwarded-*` and `X-Real-IP` are believed. From everyone else they are replaced.
     pub trusted_proxies: Vec<IpNet>,
+    /// What TLS with clients goes by.
+    pub tls: TlsPolicy,
+    /// For which names a handshake may wait until there is a certificate; `None` for none.
+    pub on_demand: Option<OnDemand>,
 }
 
 /// Everything that a request needs to know, immutable and shared. Parts that did not change are the same allocation as
@@ -96,6 +103,8 @@ pub struct Snapshot {
     pub certificates: Arc<CertificateIndex>,
     /// What ACME servers are answered.
     pub challenges: Arc<ChallengeAnswers>,
+    /// By what sessions are resumed on any node; none: each process makes keys of its own.
+    pub tickets: Arc<TicketKeys>,
     /// Settings for every request.
     pub policy: Arc<Policy>,
 }

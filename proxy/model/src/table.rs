@@ -57,6 +57,15 @@ impl RouteTable {
         Lookup { route, tls_host }
     }
 
+    /// Whether a rule or default backend names this host (lower case), itself or by its wildcard. One that is for any
+    /// host does not count.
+    pub fn names_host(&self, host: &str) -> bool {
+        let exact = self.exact.find(host);
+        let wildcard = parent(host).and_then(|suffix| self.wildcard.find(suffix));
+        let mut found = exact.into_iter().chain(wildcard);
+        found.any(|virtual_host| !virtual_host.paths.is_empty())
+    }
+
     /// Puts a host's routes in, in place of those it had; `None` removes the host.
     pub fn set(&mut self, host: HostPattern, virtual_host: Option<VirtualHost>) {
         let (index, name) = match host {

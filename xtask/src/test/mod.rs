@@ -66,7 +66,14 @@ impl Group {
                 Need::Clippy,
                 Need::CargoDeny,
             ],
-            Self::Rust | Self::Golden => &[Need::Compiler, Need::Cmake],
+            Self::Rust => &[
+                Need::Compiler,
+                Need::Cmake,
+                Need::Knot,
+                Need::Venv,
+                Need::Moto,
+            ],
+            Self::Golden => &[Need::Compiler, Need::Cmake],
             Self::Sockets => &[
                 Need::Compiler,
                 Need::Cmake,

@@ -312,7 +312,13 @@ fn integration_tests(group: Group) -> Result<Vec<String>> {
 fn group_of(package: &str, target: &Target) -> Group {
     match package {
         _ if target.name == "golden" => Group::Golden,
-        _ if matches!(&*target.name, "cluster" | "manifests" | "testbed") => Group::Cluster,
+        _ if matches!(
+            &*target.name,
+            "cluster" | "manifests" | "pebble" | "testbed"
+        ) =>
+        {
+            Group::Cluster
+        }
         "tidegate" | "tidegate-dataplane" => Group::Sockets,
         _ => Group::Rust,
     }

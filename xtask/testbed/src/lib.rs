@@ -30,9 +30,12 @@ mod access;
 mod audit;
 mod certificates;
 mod control_plane;
+pub mod knot;
 mod kubelet;
+pub mod moto;
 mod network;
 mod node;
+pub mod pebble;
 pub mod programs;
 pub mod run;
 

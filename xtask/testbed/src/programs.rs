@@ -63,6 +63,21 @@ const HELM: Module = Module {
     programs: &[("helm.sh/helm/v4/cmd/helm", "helm")],
 };
 
+const PEBBLE: Module = Module {
+    name: "pebble",
+    folder: "pebble",
+    requires: "github.com/letsencrypt/pebble/v2",
+    go_mod: include_str!("../pebble/go.mod"),
+    go_sum: include_str!("../pebble/go.sum"),
+    programs: &[
+        ("github.com/letsencrypt/pebble/v2/cmd/pebble", "pebble"),
+        (
+            "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv",
+            "pebble-challtestsrv",
+        ),
+    ],
+};
+
 /// Where the programs of a testbed are.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -94,7 +109,7 @@ pub fn ensure() -> Result<Programs> {
 
 /// Whether everything is there that tests use, so that nothing has to be built for them.
 pub fn are_built() -> bool {
-    [ETCD, KUBERNETES, HELM].iter().all(|module| {
+    [ETCD, KUBERNETES, HELM, PEBBLE].iter().all(|module| {
         let folder = module.folder();
         folder.is_ok_and(|folder| module.is_built(&folder))
     })
@@ -114,6 +129,14 @@ pub fn kubectl() -> Result<PathBuf> {
 /// As [`ensure`].
 pub fn helm() -> Result<PathBuf> {
     Ok(HELM.ensure()?.join("helm"))
+}
+
+/// Builds Pebble, an ACME server, and its name server, when they are not there yet; the folder that they are in.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn pebble() -> Result<PathBuf> {
+    PEBBLE.ensure()
 }
 
 impl Module {
@@ -212,18 +235,23 @@ impl Module {
     }
 
     fn checksum(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.go_mod);
-        hash.update(self.go_sum);
-        let hash = hash.finalize();
-        hash.iter()
-            .take(4)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        checksum(&[self.go_mod, self.go_sum])
     }
 }
 
-fn caches() -> Result<PathBuf> {
+/// Tells pins apart, in 8 hex digits.
+pub(crate) fn checksum(pins: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    pins.iter().for_each(|text| hash.update(text));
+    let hash = hash.finalize();
+    hash.iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Where everything is kept that is made once.
+pub(crate) fn caches() -> Result<PathBuf> {
     let caches = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let caches = caches
@@ -233,7 +261,7 @@ fn caches() -> Result<PathBuf> {
 }
 
 /// To whoever waits at the terminal, also when tests keep their output to themselves.
-fn announce(line: &str) {
+pub(crate) fn announce(line: &str) {
     _ = writeln!(io::stderr(), "{line}");
 }
 
@@ -243,7 +271,7 @@ mod tests {
 
     #[test]
     fn every_module_pins_its_version() {
-        for module in [&KUBERNETES, &ETCD, &HELM] {
+        for module in [&KUBERNETES, &ETCD, &HELM, &PEBBLE] {
             let version = module.version().unwrap_or_else(|error| panic!("{error}"));
             assert!(version.starts_with('v'), "{}: {version}", module.name);
             assert_eq!(module.checksum().len(), 8);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::Context;
 use prometheus_client::registry::Registry;
 use tidegate_dataplane::{BoundAddress, Dataplane, DrainReport, ListenerProtocol, Queued};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::admin::{self, Admin};
@@ -26,7 +26,9 @@ use crate::cache::Cache;
 use crate::ebpf;
 use crate::hand_over::{self, Found, Owner, Ownership, Predecessor, Standing};
 use crate::listening;
-use crate::metrics::{CacheMetrics, ClusterMetrics, ControlMetrics, SteeringMetrics};
+use crate::metrics::{
+    CacheMetrics, CertificateMetrics, ClusterMetrics, ControlMetrics, SteeringMetrics,
+};
 use crate::probe::ProbeSocket;
 use crate::readiness::{Guard, Readiness};
 use crate::settings::live::Live;
@@ -45,6 +47,9 @@ const HAND_OVER: &str = "hand-over";
 
 /// How long a newcomer prepares before it says what it waits for, each time.
 const PREPARING: Duration = Duration::from_secs(30);
+
+/// Names that handshakes ask certificates for and nobody has looked at yet, at most; more are dropped, and asked for again.
+const ASKED: usize = 256;
 
 /// What a process is to its instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +139,8 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     // While the listeners are made, what was served last is read.
     let cache = inputs::cache(&settings)?;
     let mut dataplane_settings = settings.dataplane.clone();
+    let (on_demand, names) = mpsc::channel(ASKED);
+    dataplane_settings.on_demand = Some(on_demand);
     let plan = Plan::of(settings.steering, &instance, &mut dataplane_settings);
     let bound = tidegate_dataplane::bind(dataplane_settings)
         .map_err(|error| listening::failed(error.address, &error.source))?;
@@ -158,14 +165,19 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     let (in_force, serving) = watch::channel(None);
     let saved = last_good(cache.as_ref(), &mut from).await;
     let shared = Shared::default();
-    let source = inputs::source(&settings, &live, &phase, &shared);
+    let source = inputs::source(&settings, &live, &phase, &shared)?;
     let cluster = matches!(source, SourceInputs::Cluster(_)).then(|| shared.clone());
+    let report = watch::Sender::new(Arc::default());
+    let certificates = inputs::certificates(&settings, &live, &addresses, names, report.clone());
+    let desk = certificates.desk.clone();
     let control = ControlPlane::start(ControlInputs {
+        certificates,
         translation: live.translation,
         resolver: live.resolver,
         publication: Publication {
             publisher: dataplane.publisher(),
             in_force,
+            settings: live.problems.clone(),
             origin: source.origin(),
             saved,
             cache: cache.clone(),
@@ -187,11 +199,13 @@ pub async fn start(settings: Settings) -> anyhow::Result<Running> {
     if let Some(shared) = cluster.clone() {
         registry.register_collector(Box::new(ClusterMetrics::new(shared)));
     }
+    registry.register_collector(Box::new(CertificateMetrics::new(report.subscribe())));
     registry.register_collector(Box::new(live.pending.clone()));
     let parts = Parts {
         cache: cache.clone(),
         cluster,
         pending: live.pending,
+        certs: desk.get().cloned(),
     };
     let pages = admin::Pages::new(readiness.clone(), serving.clone(), registry, parts);
     let pages = Arc::new(pages);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tidegate_model::{
-    Certificate, CertificateIndex, ChallengeAnswers, Policy, RouteTable, Snapshot, Upstream,
-    UpstreamId,
+    Certificate, CertificateIndex, ChallengeAnswers, Hostname, Policy, RouteTable, Snapshot,
+    TicketKeys, Upstream, UpstreamId,
 };
 
 use super::entry::Section;
@@ -39,6 +39,7 @@ pub(super) fn snapshot<E: Entries>(entries: &E) -> Result<Snapshot, Failed<E::Er
         let upstreams = upstreams(entries)?;
         let routes = routes(entries, &upstreams)?;
         let policy = policy(entries)?;
+        let tickets = tickets(entries)?;
         let challenges = challenges(entries)?;
         let certificates = match certificates {
             Ok(thread) => thread.join().map_err(|_| Failed::Panicked)?,
@@ -50,6 +51,7 @@ pub(super) fn snapshot<E: Entries>(entries: &E) -> Result<Snapshot, Failed<E::Er
             certificates: Arc::new(certificates?),
             policy: Arc::new(policy),
             challenges: Arc::new(challenges),
+            tickets: Arc::new(tickets),
         })
     })
 }
@@ -105,7 +107,21 @@ fn policy<E: Entries>(entries: &E) -> Result<Policy, Failed<E::Error>> {
         policy = Some(stored::decode_policy(value)?);
         Ok(())
     })?;
-    policy.ok_or(Failed::Missing(Section::Policy))
+    let mut policy = policy.ok_or(Failed::Missing(Section::Policy))?;
+    entries.visit(Section::Tls, &mut |_, value| {
+        (policy.tls, policy.on_demand) = stored::decode_tls(value)?;
+        Ok(())
+    })?;
+    Ok(policy)
+}
+
+fn tickets<E: Entries>(entries: &E) -> Result<TicketKeys, E::Error> {
+    let mut keys = Vec::new();
+    entries.visit(Section::Tickets, &mut |name, value| {
+        keys.push(stored::decode_ticket(name, value)?);
+        Ok(())
+    })?;
+    Ok(TicketKeys::new(keys))
 }
 
 fn challenges<E: Entries>(entries: &E) -> Result<ChallengeAnswers, E::Error> {
@@ -113,6 +129,13 @@ fn challenges<E: Entries>(entries: &E) -> Result<ChallengeAnswers, E::Error> {
     entries.visit(Section::Challenges, &mut |token, value| {
         let answer = str::from_utf8(value).map_err(|_| Damaged)?;
         challenges.insert(token, answer).map_err(|_| Damaged)
+    })?;
+    entries.visit(Section::Handshakes, &mut |host, value| {
+        let host = Hostname::parse(host).map_err(|_| Damaged)?;
+        let answer = str::from_utf8(value).map_err(|_| Damaged)?;
+        challenges
+            .insert_handshake(host, answer)
+            .map_err(|_| Damaged)
     })?;
     Ok(challenges)
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidegate_model::{Certificate, HostPattern, Policy, Snapshot, Upstream, VirtualHost};
+use tidegate_model::{
+    Certificate, HostPattern, Policy, Snapshot, TicketKey, TlsPolicy, Upstream, VirtualHost,
+};
 
 use super::stored;
 
@@ -22,17 +24,26 @@ pub(super) enum Section {
     Policy = 5,
     /// Key authorizations of ACME challenges, by token.
     Challenges = 6,
+    /// Key authorizations that are answered in handshakes, by host. Not in files of earlier versions, and so the next two.
+    Handshakes = 7,
+    /// What TLS goes by: one entry.
+    Tls = 8,
+    /// Keys of session tickets, by name.
+    Tickets = 9,
 }
 
 impl Section {
     /// All of them.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Hosts,
         Self::Upstreams,
         Self::Certificates,
         Self::CertificateIndex,
         Self::Policy,
         Self::Challenges,
+        Self::Handshakes,
+        Self::Tls,
+        Self::Tickets,
     ];
 
     /// The section's name in words, and its table's.
@@ -44,6 +55,9 @@ impl Section {
             Self::CertificateIndex => "certificate-index",
             Self::Policy => "policy",
             Self::Challenges => "challenges",
+            Self::Handshakes => "handshakes",
+            Self::Tls => "tls",
+            Self::Tickets => "tickets",
         }
     }
 
@@ -54,9 +68,9 @@ impl Section {
             .find(|section| *section as u8 == number)
     }
 
-    /// Whether its entries hold private keys.
+    /// Whether its entries hold private keys, or keys of another kind that are as good.
     pub(super) fn is_secret(self) -> bool {
-        self == Self::Certificates
+        matches!(self, Self::Certificates | Self::Tickets)
     }
 }
 
@@ -79,6 +93,9 @@ pub(super) enum Value<'a> {
     Policy(&'a Policy),
     /// A key authorization.
     Challenge(&'a str),
+    /// The part of it that is about TLS.
+    Tls(&'a Policy),
+    Ticket(&'a TicketKey),
 }
 
 impl Value<'_> {
@@ -91,6 +108,8 @@ impl Value<'_> {
             Self::Certificates(list) => stored::encode_certificate_list(list),
             Self::Policy(policy) => stored::encode_policy(policy),
             Self::Challenge(answer) => answer.as_bytes().to_vec(),
+            Self::Tls(policy) => stored::encode_tls(policy),
+            Self::Ticket(key) => stored::encode_ticket(key),
         }
     }
 }
@@ -102,11 +121,22 @@ pub(super) fn changes<'a>(older: Option<&'a Snapshot>, newer: &'a Snapshot) -> V
     changes.hosts(older, newer);
     changes.upstreams(older, newer);
     changes.certificates(older, newer);
-    if older.is_none_or(|older| older.policy != newer.policy) {
+    let without_tls = |policy: &Policy| Policy {
+        tls: TlsPolicy::default(),
+        on_demand: None,
+        ..policy.clone()
+    };
+    let is_same = |older: &Snapshot| {
+        older.policy == newer.policy || without_tls(&older.policy) == without_tls(&newer.policy)
+    };
+    if !older.is_some_and(is_same) {
         let policy = Value::Policy(&newer.policy);
         changes.push(Section::Policy, String::new(), Some(policy));
     }
     changes.challenges(older, newer);
+    changes.handshakes(older, newer);
+    changes.tls(older, newer);
+    changes.tickets(older, newer);
     changes.0
 }
 
@@ -173,6 +203,47 @@ impl<'a> Changes<'a> {
             if newer.challenges.answer(token).is_none() {
                 self.push(Section::Challenges, token.to_owned(), None);
             }
+        }
+    }
+
+    fn handshakes(&mut self, older: Option<&'a Snapshot>, newer: &'a Snapshot) {
+        let before = older.map(|older| &older.challenges);
+        if before.is_some_and(|before| Arc::ptr_eq(before, &newer.challenges)) {
+            return;
+        }
+        let answered = |host: &str| before.and_then(|before| before.handshake(host));
+        for (host, answer) in newer.challenges.handshakes() {
+            if answered(host.as_str()) != Some(answer) {
+                let value = Value::Challenge(answer);
+                self.push(Section::Handshakes, host.to_string(), Some(value));
+            }
+        }
+        let before = before.map(|before| before.handshakes()).unwrap_or_default();
+        for (host, _) in before {
+            if newer.challenges.handshake(host.as_str()).is_none() {
+                self.push(Section::Handshakes, host.to_string(), None);
+            }
+        }
+    }
+
+    fn tls(&mut self, older: Option<&'a Snapshot>, newer: &'a Snapshot) {
+        let of = |policy: &'a Policy| (&policy.tls, &policy.on_demand);
+        if older.is_none_or(|older| of(&older.policy) != of(&newer.policy)) {
+            let value = Value::Tls(&newer.policy);
+            self.push(Section::Tls, String::new(), Some(value));
+        }
+    }
+
+    fn tickets(&mut self, older: Option<&'a Snapshot>, newer: &'a Snapshot) {
+        let before = older.map(|older| older.tickets.all()).unwrap_or_default();
+        let now = newer.tickets.all();
+        for key in now.iter().filter(|key| !before.contains(key)) {
+            let value = Value::Ticket(key);
+            self.push(Section::Tickets, stored::ticket_name(key), Some(value));
+        }
+        let is_gone = |key: &&TicketKey| newer.tickets.named(&key.name).is_none();
+        for key in before.iter().filter(is_gone) {
+            self.push(Section::Tickets, stored::ticket_name(key), None);
         }
     }
 

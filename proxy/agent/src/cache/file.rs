@@ -1,4 +1,4 @@
-//! The cache's file: redb, here and nowhere else.
+//! Files of this process: redb, here and nowhere else.
 //!
 //! A table a section, and one that says what the file is. Every page has a checksum, which is verified when the file is
 //! opened; a commit is durable before it returns.
@@ -197,18 +197,42 @@ impl CacheFile {
         for changes in changes.chunk_by(|a, b| a.section == b.section) {
             written.bytes += write(&writing, changes, seal)?;
         }
-        {
-            let mut table = writing.open_table(META).map_err(FileError::of)?;
-            for (name, value) in meta.fields() {
-                table.insert(name, &*value).map_err(FileError::of)?;
-            }
-            if meta.seal.is_none() {
-                table.remove("seal").map_err(FileError::of)?;
-            }
-        }
+        note(&writing, meta)?;
         writing.commit().map_err(FileError::of)?;
         written.entries = self.count()?;
         Ok(written)
+    }
+
+    /// The entries of a table that is no section.
+    pub(super) fn rows(&self, table: &'static str) -> Result<Vec<(String, Vec<u8>)>, FileError> {
+        let reading = self.database.begin_read().map_err(FileError::of)?;
+        let table = match reading.open_table(Definition::new(table)) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(FileError::of(error)),
+        };
+        let rows = table.iter().map_err(FileError::of)?.map(|row| {
+            let (key, value) = row.map_err(FileError::of)?;
+            Ok((key.value().to_owned(), value.value().to_owned()))
+        });
+        rows.collect()
+    }
+
+    /// Writes rows, and what the file says about itself, all or nothing, durably.
+    pub(super) fn commit_rows(&self, meta: &Meta, rows: &[Row<'_>]) -> Result<(), FileError> {
+        let writing = self.database.begin_write().map_err(FileError::of)?;
+        for Row { table, key, value } in rows {
+            let mut table = writing
+                .open_table(Definition::new(table))
+                .map_err(FileError::of)?;
+            match value {
+                Some(value) => table.insert(*key, &**value).map(drop),
+                None => table.remove(*key).map(drop),
+            }
+            .map_err(FileError::of)?;
+        }
+        note(&writing, meta)?;
+        writing.commit().map_err(FileError::of)
     }
 
     /// Entries in all sections.
@@ -229,6 +253,26 @@ impl CacheFile {
     pub(super) fn close(self) -> Result<(), FileError> {
         self.database.close().map_err(FileError::of)
     }
+}
+
+/// A row of a table that is no section.
+pub(super) struct Row<'a> {
+    pub(super) table: &'static str,
+    pub(super) key: &'a str,
+    /// `None` takes it out.
+    pub(super) value: Option<Vec<u8>>,
+}
+
+/// Writes what a file says about itself.
+fn note(writing: &WriteTransaction, meta: &Meta) -> Result<(), FileError> {
+    let mut table = writing.open_table(META).map_err(FileError::of)?;
+    for (name, value) in meta.fields() {
+        table.insert(name, &*value).map_err(FileError::of)?;
+    }
+    if meta.seal.is_none() {
+        table.remove("seal").map_err(FileError::of)?;
+    }
+    Ok(())
 }
 
 /// Writes changes of one section and returns the bytes of their values.

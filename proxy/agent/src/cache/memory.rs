@@ -174,8 +174,8 @@ fn read(memory: OwnedFd) -> Result<Vec<u8>, ImportError> {
     Ok(content)
 }
 
-/// Entries in memory.
-struct Records<'a>(Vec<(Section, &'a str, &'a [u8])>);
+/// Entries in memory; those of a section that a later version knows are passed over.
+struct Records<'a>(Vec<(Option<Section>, &'a str, &'a [u8])>);
 
 impl<'a> Records<'a> {
     fn parse(mut rest: &'a [u8]) -> Result<Self, ImportError> {
@@ -184,8 +184,7 @@ impl<'a> Records<'a> {
             let (record, after): (Record<'_>, _) = postcard::take_from_bytes(rest)?;
             let length = usize::try_from(record.length).map_err(|_| Damaged)?;
             let (value, after) = after.split_at_checked(length).ok_or(Damaged)?;
-            let section = Section::numbered(record.section).ok_or(Damaged)?;
-            records.push((section, record.key, value));
+            records.push((Section::numbered(record.section), record.key, value));
             rest = after;
         }
         Ok(Self(records))
@@ -196,7 +195,7 @@ impl Entries for Records<'_> {
     type Error = Damaged;
 
     fn visit(&self, section: Section, visitor: &mut Visitor<'_>) -> Result<(), Damaged> {
-        let records = self.0.iter().filter(|(of, ..)| *of == section);
+        let records = self.0.iter().filter(|(of, ..)| *of == Some(section));
         for (_, key, value) in records {
             visitor(key, value)?;
         }

@@ -7,6 +7,7 @@ mod assemble;
 mod entry;
 mod file;
 mod keeper;
+mod kept;
 mod key;
 mod memory;
 mod opening;
@@ -27,6 +28,7 @@ use tidegate_model::{Snapshot, UnixTime};
 use self::keeper::Keeper;
 use self::shared::{Progress, Shared, Wish};
 
+pub(crate) use kept::{Kept, KeptEntry, KeptError, KeptTable};
 pub(crate) use key::{DataKey, KeySource};
 pub(crate) use memory::ImportError;
 pub(crate) use standing::{CacheStanding, CacheState};

@@ -233,6 +233,7 @@ pub(super) fn is_copy(one: &Snapshot, other: &Snapshot) -> bool {
         && Arc::ptr_eq(&one.certificates, &other.certificates)
         && Arc::ptr_eq(&one.policy, &other.policy)
         && Arc::ptr_eq(&one.challenges, &other.challenges)
+        && Arc::ptr_eq(&one.tickets, &other.tickets)
 }
 
 /// Says that nothing more is to be expected, when the thread ends however it ends.

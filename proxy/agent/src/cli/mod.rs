@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what `--help` tells about it.
 
+mod certs;
 mod given;
 mod serve;
 
@@ -12,10 +13,11 @@ use clap_complete::Shell;
 use crate::probe::DEFAULT_SOCKET;
 use crate::settings::Listen;
 
+pub(crate) use certs::{CertsAction, CertsFlags, ImportFlags, TestFlags};
 pub(crate) use given::Given;
 #[cfg(test)]
 pub(crate) use serve::SERVE_EXAMPLES;
-pub(crate) use serve::{ClassFlags, ClusterFlags, ServeFlags};
+pub(crate) use serve::{CertificateFlags, ClassFlags, ClusterFlags, ServeFlags};
 
 const ABOUT: &str = "\
 Tidegate is an ingress controller and reverse proxy for Kubernetes in one binary.
@@ -33,13 +35,16 @@ Examples:
   tidegate serve --kubeconfig ~/.kube/config      serve what a cluster has; in a pod, `tidegate serve` does
   tidegate serve --print-config                   the settings in effect, and where each is from
   tidegate probe ready                            for the probes of a pod: ask a process that serves
+  tidegate certs                                  how certificates stand: ask a process that serves
+  tidegate certs test shop.example.com            try what a CA would, without one
+  tidegate import acme.json acme.json             go on with what Traefik has ordered
   tidegate doctor                                 what this machine lets it do
   tidegate completions bash > /etc/bash_completion.d/tidegate
 
 Every flag can also be set in the environment, as its help says, and most of them in a settings file. \
 Flags win over the environment, the environment over the file.
 
-Exit codes: 0 done, 1 failed (for check: something is not served; for doctor: something is missing), 2 wrong command line, settings or paths.";
+Exit codes: 0 done, 1 failed (for check: something is not served; for doctor and certs: something is missing), 2 wrong command line, settings or paths.";
 
 const CHECK_EXAMPLES: &str = "\
 Names of ExternalName services are not resolved, and no certificate is asked for: nothing is sent anywhere.
@@ -132,6 +137,12 @@ pub(crate) enum Command {
     /// Ask a process that serves whether it is alive or ready
     #[command(after_help = PROBE_EXAMPLES)]
     Probe(ProbeFlags),
+    /// Show how certificates stand, order one again, or try what a CA would
+    #[command(after_help = certs::CERTS_EXAMPLES)]
+    Certs(CertsFlags),
+    /// Take over certificates and accounts that another program has ordered
+    #[command(after_help = certs::IMPORT_EXAMPLES)]
+    Import(ImportFlags),
     /// Tell what this machine lets Tidegate do, what is missing and what that costs
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorFlags),

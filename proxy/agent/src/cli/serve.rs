@@ -8,13 +8,13 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use tidegate_controller::inventory::PublishedAddress;
-use tidegate_controller::translate::{Selector, ServicePort};
+use tidegate_controller::translate::{Hosts, Issue, Selector, ServicePort};
 use tidegate_dataplane::{AcceptMode, AccessLog};
-use tidegate_model::NamespacedName;
+use tidegate_model::{NamespacedName, TlsVersion};
 
 use super::Given;
 use crate::settings::{
-    self, AfterHandOver, InstanceName, Listen, LogFormat, NodeAddresses, SteeringMode,
+    self, AfterHandOver, Directory, InstanceName, Listen, LogFormat, NodeAddresses, SteeringMode,
 };
 
 pub(crate) const SERVE_EXAMPLES: &str = "\
@@ -37,7 +37,8 @@ ConfigMap of --config-map, which stands in its place once it is there: what can 
 connection, and what needs a restart is named in the log. It has the keys instance, manifests, kubeconfig, context, configMap, \
 dataDir, dataKeyFile, bindAddress, http, https, admin, probeSocket, workers, maxConnections, accept, steering, afterHandOver, \
 ingressClass, watchIngressWithoutClass, namespaces, namespaceSelector, selector, defaultBackend, defaultCertificate, \
-publishAddress, publishService, publishNodeAddresses, sslRedirect, trustedProxies, timeouts, resolver, guard, accessLog and log:
+publishAddress, publishService, publishNodeAddresses, sslRedirect, trustedProxies, timeouts, resolver, guard, acme, issuers, \
+certificates, tls, accessLog and log:
   http: [80, \"127.0.0.1:8000\"]
   https: 443
   manifests: /etc/tidegate/manifests
@@ -54,6 +55,16 @@ publishAddress, publishService, publishNodeAddresses, sslRedirect, trustedProxie
         deny: [192.0.2.0/24]    # the longest prefix of deny and allow wins
         allow: [192.0.2.7/32]
         default: allow          # sources that no prefix names: allow or deny
+  issuers:                      # the first is the one that is meant where none is named
+    - name: letsencrypt
+      directory: letsencrypt    # or letsencrypt-staging, or a URL
+      contact: admin@example.com
+      challenge: http-01        # or tls-alpn-01, or dns-01 with `dns:`
+  certificates:
+    issue: acme                 # for Ingresses that do not say themselves; else none
+    hosts: tls                  # or rules: the hosts of every rule, too
+    names: [{ names: [example.com, www.example.com] }]
+  tls: { minVersion: \"1.2\" }
 
 Hand-over: a serve takes over from a running one with the same --instance and listeners: new connections go to it as soon \
 as it is ready, and the old process finishes what it has open. Two that serve side by side need names of their own.
@@ -178,6 +189,9 @@ pub(crate) struct ServeFlags {
     #[command(flatten)]
     pub(crate) class: ClassFlags,
 
+    #[command(flatten)]
+    pub(crate) certificates: CertificateFlags,
+
     /// What was written of all these, and where.
     #[arg(skip)]
     pub(crate) given: Given,
@@ -252,6 +266,32 @@ pub(crate) struct ClassFlags {
     /// Secret with the certificate for clients that no other is for [default: a self-signed one, made at start]
     #[arg(long, value_name = "NAMESPACE/NAME", env = "TIDEGATE_DEFAULT_CERTIFICATE", value_parser = settings::namespaced_name)]
     pub(crate) default_certificate: Option<NamespacedName>,
+}
+
+/// Which certificates are ordered, and what TLS goes by.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Certificates")]
+pub(crate) struct CertificateFlags {
+    /// Where certificates are ordered: letsencrypt, letsencrypt-staging, or the URL of an ACME directory. Makes an issuer
+    /// called default; `issuers:` of the settings file has all that an issuer can be told
+    #[arg(long, value_name = "DIRECTORY", env = "TIDEGATE_ACME_DIRECTORY", value_parser = settings::directory)]
+    pub(crate) acme_directory: Option<Directory>,
+
+    /// Mail address that the CA writes to; with Let's Encrypt where --acme-directory names nobody else
+    #[arg(long, value_name = "ADDRESS", env = "TIDEGATE_ACME_EMAIL", value_parser = settings::contact)]
+    pub(crate) acme_email: Option<String>,
+
+    /// Whether certificates are ordered for Ingresses when neither they nor their class say: acme or none [default: none]
+    #[arg(long, value_name = "WHETHER", env = "TIDEGATE_CERTIFICATES", value_parser = settings::certificates)]
+    pub(crate) certificates: Option<Issue>,
+
+    /// For which of their hosts: tls (those under spec.tls) or rules (the hosts of every rule, too) [default: tls]
+    #[arg(long, value_name = "WHICH", env = "TIDEGATE_CERTIFICATE_HOSTS", value_parser = settings::certificate_hosts)]
+    pub(crate) certificate_hosts: Option<Hosts>,
+
+    /// The oldest TLS that clients may speak: 1.2 or 1.3 [default: 1.2]
+    #[arg(long, value_name = "VERSION", env = "TIDEGATE_TLS_MIN_VERSION", value_parser = settings::min_version)]
+    pub(crate) tls_min_version: Option<TlsVersion>,
 }
 
 /// When a new connection is taken.

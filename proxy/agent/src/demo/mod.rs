@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use tidegate_certificates::CertificateSettings;
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
 use tidegate_dataplane::{AcceptMode, AccessLog, ListenAddress, ListenerProtocol};
@@ -188,6 +189,7 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
             access_log: AccessLog::Off,
             max_connections: limits::default_connections(),
             pin: None,
+            on_demand: None,
         },
         admin: Some(ListenAddress::Socket((Ipv4Addr::LOCALHOST, 0).into())),
         probe_socket: None,
@@ -195,6 +197,8 @@ fn settings(folder: &Folder, http: SocketAddr, https: SocketAddr) -> Settings {
         publish: Publish::default(),
         pod: Pod::default(),
         data: DataSettings::default(),
+        certificates: CertificateSettings::default(),
+        problems: Vec::new(),
         translation: translate::Settings {
             policy: Policy {
                 redirect,

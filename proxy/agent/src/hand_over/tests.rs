@@ -197,9 +197,9 @@ fn an_owner_without_a_cache_or_of_an_older_version_is_not_waited_for() {
         let name = instance();
         let _owner = first(&name).await;
         let mut newcomer = second(&name).await;
-        let begin = std::time::Instant::now();
-        assert!(newcomer.last_good().await.is_none());
-        assert!(begin.elapsed() < Duration::from_secs(1));
+        let asked = newcomer.last_good();
+        let answer = tokio::time::timeout(Duration::from_secs(10), asked).await;
+        assert!(matches!(answer, Ok(None)));
         newcomer.take_name().await.unwrap();
     });
 }

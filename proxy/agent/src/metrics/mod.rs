@@ -1,6 +1,7 @@
 //! Metrics of the control plane, read off what there is when they are asked for.
 
 mod cache;
+mod certificates;
 mod cluster;
 mod control;
 mod steering;
@@ -13,6 +14,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 
 pub(crate) use cache::CacheMetrics;
+pub(crate) use certificates::CertificateMetrics;
 pub(crate) use cluster::ClusterMetrics;
 pub(crate) use control::ControlMetrics;
 pub(crate) use steering::SteeringMetrics;

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::Context;
+
 use super::file::File;
 use super::key;
 use super::merge::Layers;
 use super::pod::Environment;
 use super::source::Source;
 use super::{SettingsError, value};
+use crate::cache::{self, KeySource};
 use crate::cli::ServeFlags;
 
 /// Where it is kept for a cluster, unless a setting says otherwise.
@@ -21,6 +24,23 @@ pub struct DataSettings {
     pub folder: Option<PathBuf>,
     /// What private keys are encrypted with; `None` for nothing.
     pub key: Option<DataKey>,
+}
+
+impl DataSettings {
+    /// What private keys are sealed with; `None` for nothing.
+    ///
+    /// # Errors
+    /// `TIDEGATE_DATA_KEY` holds no key.
+    pub(crate) fn sealing(&self) -> anyhow::Result<Option<KeySource>> {
+        Ok(match &self.key {
+            None => None,
+            Some(DataKey::File(path)) => Some(KeySource::File(path.clone())),
+            Some(DataKey::Text(text)) => {
+                let key = cache::DataKey::parse(text.as_bytes()).context("TIDEGATE_DATA_KEY")?;
+                Some(KeySource::Bytes(key))
+            }
+        })
+    }
 }
 
 /// A key, or where it is.

@@ -116,7 +116,7 @@ impl Effective {
     fn mapping(&self, name: &str) -> String {
         let lines = self.0.iter().filter_map(|entry| {
             let (mapping, key) = entry.key.name.split_once('.')?;
-            (mapping == name).then(|| format!("  {}", line(key, entry)))
+            (mapping == name).then(|| indented(&line(key, entry)))
         });
         format!("{name}:\n{}", lines.collect::<String>())
     }
@@ -129,11 +129,12 @@ fn line(key: &str, entry: &Entry) -> String {
     match written {
         Written::Nothing => format!("# {key} is not set\n"),
         Written::One(_) | Written::Many(_) => format!("{key}: {written}  # {origin}\n"),
-        Written::Block(yaml) => {
-            let lines = yaml.lines().map(|line| format!("  {line}\n"));
-            format!("{key}:  # {origin}\n{}", lines.collect::<String>())
-        }
+        Written::Block(yaml) => format!("{key}:  # {origin}\n{}", indented(yaml)),
     }
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 impl fmt::Display for Origin {
@@ -191,7 +192,7 @@ fn is_plain(text: &str) -> bool {
     if first.is_ascii_digit() {
         let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let is_number = rest.is_empty() && (*first != b'0' || text.len() == 1);
-        let is_time = !rest.is_empty() && rest.bytes().all(|b| b"0123456789msh".contains(&b));
+        let is_time = !rest.is_empty() && rest.bytes().all(|b| b"0123456789mshd".contains(&b));
         // An IPv4 address or network.
         let is_dotted =
             text.matches('.').count() > 1 && text.bytes().all(|b| b"0123456789./".contains(&b));

@@ -1,5 +1,7 @@
 //! The settings file: YAML whose every key is known, read as text values first so that an error can name key and value.
 
+mod certificates;
+
 use std::fmt;
 use std::path::Path;
 
@@ -9,6 +11,11 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use super::effective::Place;
+pub(crate) use certificates::{
+    Acme, AwsKeyBlock, CertificateBlock, Certificates, CloudflareBlock, DnsBlock, ExecBlock,
+    ExternalAccountBlock, IssuerBlock, LimitsBlock, OnDemandBlock, Rfc2136Block, Route53Block,
+    SecretBlock, Tls, WebhookBlock,
+};
 
 /// Why a settings file cannot be used.
 #[derive(Debug, Error)]
@@ -79,6 +86,22 @@ pub(crate) struct File {
     pub(crate) guard: Option<Guard>,
     pub(crate) log: Log,
     pub(crate) resolver: Resolver,
+    pub(crate) issuers: Option<Vec<IssuerBlock>>,
+    #[serde(deserialize_with = "or_nothing")]
+    pub(crate) acme: Acme,
+    #[serde(deserialize_with = "or_nothing")]
+    pub(crate) certificates: Certificates,
+    #[serde(deserialize_with = "or_nothing")]
+    pub(crate) tls: Tls,
+}
+
+/// A mapping, or a key with nothing behind it, as `--print-config` writes one whose keys are not set.
+fn or_nothing<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A Service and one of its ports, in either form.

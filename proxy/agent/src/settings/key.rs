@@ -28,6 +28,7 @@ pub(super) enum Part {
     Resolver,
     Drain,
     Log,
+    Certificates,
 }
 
 impl Key {
@@ -73,7 +74,7 @@ macro_rules! keys {
     };
 }
 
-use Part::{Drain, Log, Publish, Resolver, Translation};
+use Part::{Certificates, Drain, Log, Publish, Resolver, Translation};
 
 keys! {
     INSTANCE = Key::fixed("instance").flag("instance");
@@ -118,6 +119,19 @@ keys! {
     DRAIN_TIMEOUT = Key::live(Drain, "timeouts.drain").flag("drain_timeout");
     RESOLVER_SERVERS = Key::live(Resolver, "resolver.servers");
     GUARD = Key::fixed("guard");
+    ACME_DIRECTORY = Key::live(Certificates, "acme.directory").flag("acme_directory");
+    ACME_EMAIL = Key::live(Certificates, "acme.email").flag("acme_email");
+    ISSUERS = Key::live(Certificates, "issuers");
+    CERTIFICATES_ISSUE = Key::live(Certificates, "certificates.issue").flag("certificates");
+    CERTIFICATES_HOSTS = Key::live(Certificates, "certificates.hosts").flag("certificate_hosts");
+    CERTIFICATES_ISSUER = Key::live(Certificates, "certificates.issuer");
+    CERTIFICATES_NAMES = Key::live(Certificates, "certificates.names");
+    CERTIFICATES_ON_DEMAND = Key::live(Certificates, "certificates.onDemand");
+    CERTIFICATES_GRACE = Key::live(Certificates, "certificates.grace");
+    CERTIFICATES_LIMITS = Key::live(Certificates, "certificates.limits");
+    TLS_MIN_VERSION = Key::live(Translation, "tls.minVersion").flag("tls_min_version");
+    TLS_CIPHER_SUITES = Key::live(Translation, "tls.cipherSuites");
+    TLS_TICKET_ROTATION = Key::live(Certificates, "tls.ticketRotation");
     ACCESS_LOG = Key::fixed("accessLog").flag("access_log");
     LOG_LEVEL = Key::live(Log, "log.level").flag("log_level");
     LOG_FORMAT = Key::fixed("log.format").flag("log_format");

@@ -23,6 +23,11 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// Where the file is.
+    pub(super) fn place(&self) -> Option<&'a Place> {
+        self.place
+    }
+
     /// What was taken so far.
     pub(super) fn effective(&self) -> &Effective {
         &self.effective

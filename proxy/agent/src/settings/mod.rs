@@ -2,6 +2,7 @@
 //! typed value; and what of it changes while it serves.
 
 mod addresses;
+mod certificates;
 mod data;
 pub(crate) mod effective;
 mod error;
@@ -18,17 +19,22 @@ mod translation;
 mod value;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidegate_certificates::{CertificateSettings, Issuers};
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
 use tidegate_dataplane::{AcceptMode, AccessLog, ListenAddress};
+use tidegate_model::Problem;
 
-use crate::cli::{CheckFlags, Given, ServeFlags};
+use crate::cli::{CertificateFlags, CheckFlags, Given, ServeFlags};
 use crate::limits;
 
 use addresses::{Listeners, admin, each_address_once, listeners};
+pub(crate) use certificates::{
+    Directory, contact, directory, hosts as certificate_hosts, issue as certificates, min_version,
+};
 pub use data::{DataKey, DataSettings};
 use effective::{Effective, Place};
 pub use error::SettingsError;
@@ -102,6 +108,10 @@ pub struct Settings {
     pub data: DataSettings,
     /// Which objects are served, and how.
     pub translation: translate::Settings,
+    /// Which certificates are ordered, and where.
+    pub certificates: CertificateSettings,
+    /// What is left out of the settings though it is written.
+    pub problems: Vec<Problem>,
     /// Name servers for ExternalNames.
     pub resolver: ResolverSettings,
     /// Time for connections to end by themselves when the instance is told to stop.
@@ -204,7 +214,9 @@ impl Settings {
             AfterHandOver::usual().as_str(),
             str::parse,
         )?;
-        let mut translation = translation(&flags.class, file, l)?;
+        let certificates = certificates::certificates(&flags.certificates, file, l)?;
+        let mut translation = translation(&flags.class, file, &certificates, l)?;
+        translation.instance_label = instance.to_string();
         translation.own_namespace = Some(environment.pod.namespace.clone());
         let publish = source::publish(&flags.cluster, file, l)?;
         let drain = l.one(
@@ -228,6 +240,8 @@ impl Settings {
             pod: environment.pod.clone(),
             data,
             translation,
+            certificates: certificates.settings,
+            problems: certificates.problems,
             resolver: ResolverSettings { servers },
             drain,
             steering,
@@ -279,6 +293,7 @@ fn dataplane(
             access_log,
         )?,
         pin: None,
+        on_demand: None,
     })
 }
 
@@ -312,15 +327,33 @@ pub(crate) fn for_checking(flags: &CheckFlags) -> Result<translate::Settings, Se
     let given = Given::default();
     let place = flags.config.as_ref();
     let place = place.map(|path| Place::Path(path.display().to_string()));
-    let translation = translation(
-        &flags.class,
-        &file,
-        &mut Layers::new(&given, place.as_ref()),
-    );
-    translation.map_err(|error| match &place {
+    let mut layers = Layers::new(&given, place.as_ref());
+    let certificates = certificates::certificates(&CertificateFlags::default(), &file, &mut layers);
+    let translation = certificates
+        .and_then(|certificates| translation(&flags.class, &file, &certificates, &mut layers));
+    let mut translation = translation.map_err(|error| match &place {
         Some(place) => error.at(place),
         None => error,
-    })
+    })?;
+    if flags.config.is_none() {
+        // Which issuers there are is not known then.
+        translation.certificates.known_issuers = None;
+    }
+    Ok(translation)
+}
+
+/// The issuers of a settings file.
+pub(crate) fn issuers(config: Option<&Path>) -> Result<Issuers, SettingsError> {
+    let file = File::read(config)?;
+    let given = Given::default();
+    let place = config.map(|path| Place::Path(path.display().to_string()));
+    let mut layers = Layers::new(&given, place.as_ref());
+    let found = certificates::certificates(&CertificateFlags::default(), &file, &mut layers);
+    match (found, &place) {
+        (Ok(found), _) => Ok(found.settings.issuers),
+        (Err(error), Some(place)) => Err(error.at(place)),
+        (Err(error), None) => Err(error),
+    }
 }
 
 /// Fails for the first path that is not there or not ours to read.

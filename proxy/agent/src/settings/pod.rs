@@ -1,7 +1,9 @@
 //! What a container is told about itself by Kubernetes.
 
 use std::fs;
+use std::path::Path;
 
+use super::SettingsError;
 use super::data::DataKey;
 
 /// The namespace of the service account, in every pod that has one.
@@ -43,6 +45,26 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
+    /// The namespace of the pod.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.pod.namespace
+    }
+
+    /// The key in this file, or the one that the environment has.
+    ///
+    /// # Errors
+    /// There are both.
+    pub(crate) fn sealing(&self, file: Option<&Path>) -> Result<Option<DataKey>, SettingsError> {
+        match (file, &self.data_key) {
+            (Some(_), Some(_)) => Err(SettingsError::Conflict(
+                "--data-key-file and TIDEGATE_DATA_KEY are both set: drop one, for there is one key"
+                    .to_owned(),
+            )),
+            (Some(path), None) => Ok(Some(DataKey::File(path.to_owned()))),
+            (None, key) => Ok(key.clone()),
+        }
+    }
+
     /// That of this process.
     pub(crate) fn of_process() -> Self {
         let variable = |name| std::env::var(name).ok().filter(|text| !text.is_empty());

@@ -10,7 +10,7 @@ use tidegate_model::{Policy, RedirectMode, RedirectPolicy};
 use crate::cli::{Cli, Command, SERVE_EXAMPLES};
 
 /// The flags of a serve that is told these, and of manifests when it is told of no source.
-fn flags(arguments: &[&str]) -> ServeFlags {
+pub(super) fn flags(arguments: &[&str]) -> ServeFlags {
     let line = ["tidegate", "serve"].iter().chain(arguments);
     match Cli::read(line).map(|cli| cli.command) {
         Ok(Command::Serve(flags)) => *flags,

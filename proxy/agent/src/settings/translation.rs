@@ -6,6 +6,7 @@ use std::time::Duration;
 use tidegate_controller::translate;
 use tidegate_model::{Policy, RedirectPolicy, Timeouts};
 
+use super::certificates::Certificates;
 use super::file::{self, BackendParts, DefaultBackend, File, Scalar};
 use super::key::{self, Key};
 use super::merge::{Layers, parse};
@@ -16,6 +17,7 @@ use crate::cli::ClassFlags;
 pub(super) fn translation(
     flags: &ClassFlags,
     file: &File,
+    certificates: &Certificates,
     layers: &mut Layers<'_>,
 ) -> Result<translate::Settings, SettingsError> {
     let ingress_class = layers.optional_list(
@@ -62,9 +64,11 @@ pub(super) fn translation(
             file.default_certificate.as_ref(),
             value::namespaced_name,
         )?,
-        policy: policy(file, layers)?,
+        policy: policy(file, certificates, layers)?,
         namespace_selector: namespace_selector.unwrap_or_default(),
         own_namespace: None,
+        certificates: certificates.defaults.clone(),
+        instance_label: String::new(),
     })
 }
 
@@ -95,7 +99,11 @@ fn service_port(written: &BackendParts) -> Result<translate::ServicePort, Settin
     })
 }
 
-fn policy(file: &File, layers: &mut Layers<'_>) -> Result<Policy, SettingsError> {
+fn policy(
+    file: &File,
+    certificates: &Certificates,
+    layers: &mut Layers<'_>,
+) -> Result<Policy, SettingsError> {
     Ok(Policy {
         redirect: redirect(&file.ssl_redirect, layers)?,
         trusted_proxies: layers.list(
@@ -106,6 +114,8 @@ fn policy(file: &File, layers: &mut Layers<'_>) -> Result<Policy, SettingsError>
             value::network,
         )?,
         timeouts: timeouts(&file.timeouts, layers)?,
+        tls: certificates.tls.clone(),
+        on_demand: certificates.on_demand.clone(),
     })
 }
 

@@ -52,9 +52,9 @@ pub(crate) fn addresses(list: &[Listen]) -> Result<Vec<ListenAddress>, String> {
     Ok(on)
 }
 
-/// A time such as `10s`, `500ms`, `1m30s` or `2h`.
+/// A time such as `10s`, `500ms`, `1m30s`, `2h` or `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const REMEDY: &str = "write a number and a unit (ms, s, m, h), such as 10s, 500ms or 1m30s";
+    const REMEDY: &str = "write a number and a unit (ms, s, m, h, d), such as 10s, 500ms or 1m30s";
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
@@ -68,6 +68,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return Err(REMEDY.to_owned()),
         };
         let part = number.checked_mul(factor).map(Duration::from_millis);
@@ -240,6 +241,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
         for wrong in ["", "10", "s", "10 s", "-1s", "1.5s", "0s", "10parsecs"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

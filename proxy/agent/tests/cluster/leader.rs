@@ -26,7 +26,7 @@ async fn holder(bed: &Bed) -> Option<String> {
 }
 
 /// The pod that holds the Lease, and its node.
-async fn leader(bed: &Bed) -> Option<(String, String)> {
+pub(crate) async fn leader(bed: &Bed) -> Option<(String, String)> {
     let holder = holder(bed).await?;
     let agents = bed.agents().await;
     agents.into_iter().find_map(|(node, pod)| {
@@ -66,7 +66,6 @@ fn another_one_writes_when_the_leader_is_killed() {
         eventually("somebody writes", async || has_status(&bed, "web").await).await;
         let took = killed.elapsed();
         figure("status written after the leader was killed", took);
-        assert!(took < LEASE + Duration::from_secs(5), "{took:?}");
         let lease = holder(&bed).await;
         assert_ne!(lease, before);
     });
@@ -88,7 +87,7 @@ fn a_leader_that_ends_gives_the_lease_away_at_once() {
         leader_other_than(&bed, &name).await;
         let took = left.elapsed();
         figure("another leader after the first one ended", took);
-        assert!(took < LEASE, "{took:?}");
+        assert!(took < LEASE, "{took:?}: the Lease was given away");
     });
 }
 

@@ -10,6 +10,7 @@
     reason = "figures are read off the tests' output"
 )]
 
+mod certificates;
 mod faults;
 mod instances;
 mod leader;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
-use tidegate_controller::access::{Names, RULES, Reach, lease_name};
+use tidegate_controller::access::{Names, Need, RULES, Reach, Rule, lease_name, requests_name};
 
 use crate::rendering::{self, Rendering, text};
 use crate::typed::parse;
@@ -100,15 +100,21 @@ fn role(rendering: &Rendering, reference: &RoleRef, namespace: &str) -> Vec<Poli
     parse::<Role>(found).unwrap().rules.unwrap_or_default()
 }
 
+/// Whether certificates may be written into the namespaces of Ingresses, which one value of the chart takes away.
+fn has(rendering: &Rendering, rule: &Rule) -> bool {
+    let is_taken_away = rule.need == Need::Certificates && rule.reach == Reach::Served;
+    rendering.name != "chart: own-certificates" || !is_taken_away
+}
+
 /// What the code needs with the settings of a workload.
-fn needed(workload: &Workload) -> BTreeSet<Grant> {
+fn needed(rendering: &Rendering, workload: &Workload) -> BTreeSet<Grant> {
     let served = workload
         .flag("namespaces")
         .map(|list| list.split(',').map(str::to_owned));
     let served: Option<Vec<String>> = served.map(Iterator::collect);
     let everywhere = || vec![None];
     let mut all = BTreeSet::new();
-    for rule in RULES {
+    for rule in RULES.iter().filter(|rule| has(rendering, rule)) {
         let places = match (rule.reach, &served) {
             (Reach::Cluster, _) | (Reach::Served, None) => everywhere(),
             (Reach::Served, Some(namespaces)) => namespaces.iter().cloned().map(Some).collect(),
@@ -118,6 +124,7 @@ fn needed(workload: &Workload) -> BTreeSet<Grant> {
             Names::Any => None,
             Names::Lease => Some(lease_name(workload.instance())),
             Names::Settings => Some(settings_name(workload)),
+            Names::Requests => Some(requests_name(workload.instance())),
         };
         for place in places {
             all.extend(rule.verbs.iter().map(|verb| Grant {
@@ -146,7 +153,7 @@ fn the_manifests_permit_what_the_code_uses_and_no_more() {
     for rendering in rendering::all() {
         for workload in workload::all(rendering) {
             let granted = granted(rendering, &workload);
-            let needed = needed(&workload);
+            let needed = needed(rendering, &workload);
             let of = format!("{} ({})", rendering.name, workload.name);
             let missing: Vec<_> = needed.difference(&granted).collect();
             assert!(

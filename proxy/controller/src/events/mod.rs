@@ -1,4 +1,5 @@
-//! Every Problem as an Event on its object, created by the leader.
+//! Every Problem as an Event on its object, created by the leader: those of the translation, and those that whoever keeps
+//! certificates has found.
 //!
 //! An Event is named after what it says, so neither another leader nor a restart repeats it. Problems of level Info have
 //! no Event: nothing is amiss. Those of files have none, for the cluster knows no such object.
@@ -31,17 +32,20 @@ pub struct Reporter {
     pub identity: String,
 }
 
-/// Creates Events whenever this process leads, until it cannot lead any more.
+/// Creates Events whenever this process leads, until it cannot lead any more. `others` has problems beside those of the
+/// translation; it may end before that.
 pub async fn run(
     writer: Writer,
     mut leadership: watch::Receiver<Option<Leadership>>,
     published: watch::Receiver<Option<Arc<Translation>>>,
+    others: watch::Receiver<Arc<Vec<Problem>>>,
     inventory: Inventory,
     reporter: Reporter,
 ) {
     let mut teller = Teller {
         writer,
         published,
+        others,
         inventory,
         reporter,
         told: HashSet::new(),
@@ -60,6 +64,8 @@ pub async fn run(
 struct Teller {
     writer: Writer,
     published: watch::Receiver<Option<Arc<Translation>>>,
+    /// Problems that no translation has.
+    others: watch::Receiver<Arc<Vec<Problem>>>,
     inventory: Inventory,
     reporter: Reporter,
     /// Problems that are there still, and have their Event.
@@ -88,6 +94,7 @@ impl Teller {
                     Ok(()) => self.look(),
                     Err(_) => return,
                 },
+                () = changed(&mut self.others) => self.look(),
                 () = until(next), if !self.queue.is_empty() => self.tell(leadership).await,
             }
         }
@@ -107,11 +114,10 @@ impl Teller {
         let Some(translation) = self.published.borrow_and_update().clone() else {
             return;
         };
+        let others = self.others.borrow_and_update().clone();
         let problems = || {
-            translation
-                .problems
-                .iter()
-                .filter(|problem| has_event(problem))
+            let all = translation.problems.iter().chain(others.iter());
+            all.filter(|problem| has_event(problem))
         };
         let there: HashSet<Digest> = problems().map(digest).collect();
         self.told.retain(|told| there.contains(told));
@@ -173,6 +179,13 @@ fn digest(problem: &Problem) -> Digest {
     let mut hasher = DefaultHasher::new();
     problem.hash(&mut hasher);
     hasher.finish()
+}
+
+/// Waits for a change; for ever when there can be none any more.
+async fn changed(others: &mut watch::Receiver<Arc<Vec<Problem>>>) {
+    if others.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn until(moment: Option<Instant>) {

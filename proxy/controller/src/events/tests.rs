@@ -32,6 +32,7 @@ struct Cluster {
     inventory: Inventory,
     announced: watch::Sender<Option<Leadership>>,
     published: watch::Sender<Option<Arc<Translation>>>,
+    others: watch::Sender<Arc<Vec<Problem>>>,
     calls: Arc<Mutex<Vec<(Call, u16)>>>,
     names: Arc<Mutex<BTreeSet<String>>>,
     failure: Arc<Mutex<Option<(u16, &'static str)>>>,
@@ -43,6 +44,7 @@ impl Cluster {
             inventory: Inventory::default(),
             announced: watch::Sender::new(None),
             published: watch::Sender::new(None),
+            others: watch::Sender::default(),
             calls: Arc::default(),
             names: Arc::default(),
             failure: Arc::default(),
@@ -75,6 +77,7 @@ impl Cluster {
             Writer::new(client, "tidegate", Counts::default()),
             self.announced.subscribe(),
             self.published.subscribe(),
+            self.others.subscribe(),
             self.inventory.clone(),
             Reporter {
                 instance: "tidegate".to_owned(),
@@ -105,6 +108,35 @@ impl Cluster {
             .map(|(call, code)| (note(&call), code))
             .collect()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn problems_of_others_are_told_beside_those_of_the_translation() {
+    let cluster = Cluster::start();
+    let one = problem(Level::Error, "Ingress", "a", "one");
+    let two = problem(Level::Error, "Ingress", "b", "two");
+    let _term = cluster.lead();
+    cluster.publish(std::slice::from_ref(&one));
+    sleep(seconds(1)).await;
+    cluster
+        .others
+        .send_replace(Arc::new(vec![one.clone(), two.clone()]));
+    sleep(seconds(1)).await;
+    let told = [("one".to_owned(), 201), ("two".to_owned(), 201)];
+    assert_eq!(cluster.told(), told, "each once, whoever found it");
+    cluster.publish(&[]);
+    sleep(seconds(1)).await;
+    assert_eq!(cluster.told(), [], "it is a problem still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_on_when_nobody_else_finds_problems_any_more() {
+    let mut cluster = Cluster::start();
+    drop(std::mem::take(&mut cluster.others));
+    let _term = cluster.lead();
+    cluster.publish(&[problem(Level::Error, "Ingress", "a", "one")]);
+    sleep(seconds(1)).await;
+    assert_eq!(cluster.told(), [("one".to_owned(), 201)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,6 +8,12 @@ use std::time::Duration;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use tokio::time::{Instant, sleep};
 
+/// Looking at the clocks takes no longer unless the process is held up meanwhile; then it looks again, for moments that
+/// are told apart by such pauses would move the ends of terms about.
+const GLANCE: Duration = Duration::from_micros(500);
+/// It looks so often at most.
+const MOST_LOOKS: u32 = 8;
+
 /// A moment by that clock. Moments of one process can be compared, those of two processes cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(Instant);
@@ -15,12 +21,19 @@ pub(crate) struct Moment(Instant);
 impl Moment {
     /// Now, or a little before if the process is stopped while it looks; never later than it is.
     pub(crate) fn now() -> Self {
-        let instant = Instant::now();
-        // The order counts. Both clocks run alike but for the time asleep, so a pause between these two lines is taken
-        // for sleep, and that is the pause that `instant` does not hold.
-        let awake = duration(clock_gettime(ClockId::Monotonic));
-        let all = duration(clock_gettime(ClockId::Boottime));
-        Self(instant + all.saturating_sub(awake))
+        let mut looks = 0;
+        loop {
+            let instant = Instant::now();
+            // The order counts. Both clocks run alike but for the time asleep, so a pause between these two lines is
+            // taken for sleep, and that is the pause that `instant` does not hold.
+            let awake = duration(clock_gettime(ClockId::Monotonic));
+            let all = duration(clock_gettime(ClockId::Boottime));
+            let pause = duration(clock_gettime(ClockId::Monotonic)).saturating_sub(awake);
+            looks += 1;
+            if pause < GLANCE || looks == MOST_LOOKS {
+                return Self(instant + all.saturating_sub(awake));
+            }
+        }
     }
 
     pub(crate) fn after(self, duration: Duration) -> Self {

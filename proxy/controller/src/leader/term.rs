@@ -9,6 +9,9 @@ use tokio::sync::watch;
 
 use super::clock::{Moment, while_allowed};
 
+/// How long after its end a term is looked at, at the latest, for a request that it covers.
+const BEHIND: Duration = Duration::from_millis(5);
+
 /// Stands for one term of leadership; every write asks for it.
 ///
 /// All clones end together, when the term does: renewals move its end, and nothing revives it. Two values are equal
@@ -59,7 +62,8 @@ impl Leadership {
         request: impl Future<Output = T>,
     ) -> Result<T, Interrupted> {
         self.check()?;
-        let limit = limit.min(self.remaining());
+        // Nothing is done after the term's end whenever the timer fires; a little behind it, that end is seen as one.
+        let limit = limit.min(self.remaining() + BEHIND);
         match while_allowed(limit, || self.check().is_ok(), request).await {
             Some(output) => Ok(output),
             None => {

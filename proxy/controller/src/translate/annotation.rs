@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use tidegate_model::{Excerpt, Reason, TlsRedirect};
 
 use super::report::Report;
+use super::wishes::{Hosts, Issue};
+use crate::source::name;
 
 /// Prefix of every annotation of ours.
 const PREFIX: &str = "tidegate.dev/";
@@ -13,6 +15,15 @@ const SSL_REDIRECT: &str = "tidegate.dev/ssl-redirect";
 /// `"true"` or `"false"`: whether requests go to the Service's cluster IP instead of its endpoints. On an Ingress or a
 /// Service; the Ingress has the last word.
 pub(super) const SERVICE_UPSTREAM: &str = "tidegate.dev/service-upstream";
+
+/// `acme` or `none`: whether certificates are ordered. On an Ingress or an IngressClass; the Ingress has the last word.
+pub(super) const CERTIFICATE: &str = "tidegate.dev/certificate";
+/// The issuer that they are ordered from, as the settings name it. On an Ingress or an IngressClass.
+pub(super) const ISSUER: &str = "tidegate.dev/issuer";
+/// `tls` or `rules`: for which hosts they are ordered. On an Ingress or an IngressClass.
+const CERTIFICATE_HOSTS: &str = "tidegate.dev/certificate-hosts";
+/// `"true"` on an Ingress counts as [`CERTIFICATE`] `acme`: the sign that several controllers have agreed on.
+const TLS_ACME: &str = "kubernetes.io/tls-acme";
 
 /// Where requests for a Service go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,10 +36,23 @@ pub(super) enum Addressing {
 }
 
 /// What the annotations of an Ingress ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct IngressAnnotations {
     pub(super) tls_redirect: TlsRedirect,
     pub(super) addressing: Option<Addressing>,
+    pub(super) certificates: CertificateAnnotations,
+}
+
+/// What annotations say about certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct CertificateAnnotations {
+    pub(super) issue: Option<Issue>,
+    pub(super) hosts: Option<Hosts>,
+    pub(super) issuer: Option<String>,
+    /// Whether an issuer is named that can be none.
+    pub(super) is_issuer_wrong: bool,
+    /// Whether it has [`TLS_ACME`].
+    pub(super) tls_acme: bool,
 }
 
 type Annotations = BTreeMap<String, String>;
@@ -38,17 +62,88 @@ pub(super) fn of_ingress(
     annotations: Option<&Annotations>,
     report: &mut Report,
 ) -> IngressAnnotations {
-    let known = [SSL_REDIRECT, SERVICE_UPSTREAM];
+    let known = [
+        SSL_REDIRECT,
+        SERVICE_UPSTREAM,
+        CERTIFICATE,
+        ISSUER,
+        CERTIFICATE_HOSTS,
+    ];
     report_unknown(annotations, &known, report);
     let tls_redirect = match flag(annotations, SSL_REDIRECT, report) {
         Some(true) => TlsRedirect::Always,
         Some(false) => TlsRedirect::Never,
         None => TlsRedirect::Inherit,
     };
+    let tls_acme = annotations.and_then(|all| all.get(TLS_ACME));
     IngressAnnotations {
         tls_redirect,
         addressing: addressing(annotations, report),
+        certificates: CertificateAnnotations {
+            tls_acme: tls_acme.is_some_and(|value| value == "true"),
+            ..certificates(annotations, report)
+        },
     }
+}
+
+/// Reads the annotations of an IngressClass.
+pub(super) fn of_class(
+    annotations: Option<&Annotations>,
+    report: &mut Report,
+) -> CertificateAnnotations {
+    report_unknown(
+        annotations,
+        &[CERTIFICATE, ISSUER, CERTIFICATE_HOSTS],
+        report,
+    );
+    certificates(annotations, report)
+}
+
+fn certificates(annotations: Option<&Annotations>, report: &mut Report) -> CertificateAnnotations {
+    let issues = [("acme", Issue::Acme), ("none", Issue::None)];
+    let hosts = [("tls", Hosts::Tls), ("rules", Hosts::Rules)];
+    let issuer = annotations.and_then(|all| all.get(ISSUER));
+    let usable = issuer.filter(|name| name::is_label(name));
+    if let (Some(written), None) = (issuer, usable) {
+        report.error(
+            Reason::InvalidAnnotation,
+            field(ISSUER),
+            format!(
+                "'{}' is no name that an issuer can have, so no certificate is ordered; write one that the settings have",
+                Excerpt(written)
+            ),
+        );
+    }
+    CertificateAnnotations {
+        issue: word(annotations, CERTIFICATE, issues, report),
+        hosts: word(annotations, CERTIFICATE_HOSTS, hosts, report),
+        issuer: usable.cloned(),
+        is_issuer_wrong: issuer.is_some() && usable.is_none(),
+        tls_acme: false,
+    }
+}
+
+/// One of two words.
+fn word<T>(
+    annotations: Option<&Annotations>,
+    name: &str,
+    words: [(&str, T); 2],
+    report: &mut Report,
+) -> Option<T> {
+    let value = annotations?.get(name)?;
+    let choice = words.each_ref().map(|(word, _)| *word).join(" nor ");
+    let found = words.into_iter().find(|(word, _)| word == value);
+    if found.is_none() {
+        report.error(
+            Reason::InvalidAnnotation,
+            field(name),
+            format!(
+                "the value '{}' is neither {choice} and is ignored; write one of the two",
+                Excerpt(value)
+            ),
+        );
+    }
+    found.map(|(_, meaning)| meaning)
 }
 
 /// Reads the annotations of a Service.

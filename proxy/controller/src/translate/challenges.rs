@@ -1,18 +1,17 @@
 //! Answers to ACME challenges, out of Secrets in Tidegate's own namespace.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use tidegate_model::{ChallengeAnswers, Excerpt, NamespacedName, Reason};
+use tidegate_model::{ChallengeAnswers, Excerpt, Hostname, NamespacedName, Reason};
 
-use super::objects::Objects;
+use super::labels::{self, CHALLENGE_ANSWERS_LABEL};
+use super::objects::{self, Objects};
 use super::report::{Part, Problems, Report};
 
-/// Label of the Secrets in [`Settings::own_namespace`](super::Settings::own_namespace) that hold challenge answers, with
-/// the value `"true"`. Each entry of such a Secret has a token as its key and the key authorization as its value
-/// (RFC 8555 section 8.1).
-pub const CHALLENGE_ANSWERS_LABEL: &str = "tidegate.dev/challenge-answers";
+/// What precedes the host in the key of an answer to TLS-ALPN-01. No token has a dot.
+const HANDSHAKE: &str = "tls-alpn-01.";
 
 /// The answers in force, made again only when a Secret that holds some changed.
 #[derive(Debug, Default)]
@@ -93,11 +92,16 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, name: &NamespacedName, secret: &Secret) {
         let mut report = Report::about("Secret", name);
-        for (token, value) in entries(secret) {
-            if let Err(cause) = self.insert(token, value) {
+        for (key, value) in objects::entries(secret) {
+            let text = std::str::from_utf8(value).unwrap_or_default();
+            let outcome = match key.strip_prefix(HANDSHAKE) {
+                Some(host) => self.insert_handshake(host, text),
+                None => self.insert(key, text),
+            };
+            if let Err(cause) = outcome {
                 report.error(
                     Reason::InvalidChallengeAnswer,
-                    format!("data[{}]", Excerpt(token)),
+                    format!("data[{}]", Excerpt(key)),
                     format!("the entry answers no challenge: {cause}; correct it or remove it"),
                 );
             }
@@ -105,8 +109,19 @@ impl Gathered {
         self.reports.push(report);
     }
 
-    fn insert(&mut self, token: &str, value: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(value).unwrap_or_default();
+    fn insert_handshake(&mut self, host: &str, text: &str) -> Result<(), String> {
+        let host = Hostname::parse(host).map_err(|error| error.to_string())?;
+        match self.answers.handshake(host.as_str()) {
+            Some(known) if known == text => Ok(()),
+            Some(_) => Err("another Secret, first by name, has another one for the host".into()),
+            None => self
+                .answers
+                .insert_handshake(host, text)
+                .map_err(|error| error.to_string()),
+        }
+    }
+
+    fn insert(&mut self, token: &str, text: &str) -> Result<(), String> {
         match self.answers.answer(token) {
             Some(known) if known == text => Ok(()),
             Some(_) => Err("another Secret, first by name, has another one for the token".into()),
@@ -119,16 +134,5 @@ impl Gathered {
 }
 
 fn is_labelled(secret: &Secret) -> bool {
-    let labels = secret.metadata.labels.as_ref();
-    let value = labels.and_then(|labels| labels.get(CHALLENGE_ANSWERS_LABEL));
-    value.is_some_and(|value| value == "true")
-}
-
-/// `data` with `stringData` written over it, as the API server does.
-fn entries(secret: &Secret) -> BTreeMap<&str, &[u8]> {
-    let data = secret.data.iter().flatten();
-    let texts = secret.string_data.iter().flatten();
-    data.map(|(key, bytes)| (key.as_str(), bytes.0.as_slice()))
-        .chain(texts.map(|(key, text)| (key.as_str(), text.as_bytes())))
-        .collect()
+    labels::has(&secret.metadata, CHALLENGE_ANSWERS_LABEL, "true")
 }

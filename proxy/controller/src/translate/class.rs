@@ -7,6 +7,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use tidegate_model::{Excerpt, NamespacedName, Problem, Reason};
 
 use super::Settings;
+use super::annotation::{self, CertificateAnnotations};
 use super::report::Report;
 
 /// `spec.controller` of the IngressClasses that are ours.
@@ -34,6 +35,10 @@ pub(super) struct Classes {
     taken: BTreeMap<String, String>,
     /// Whose the Ingresses are that name no class.
     classless: Ownership,
+    /// The class of those Ingresses, where an IngressClass says that it is.
+    default: Option<String>,
+    /// What IngressClasses of ours say about certificates.
+    certificates: BTreeMap<String, CertificateAnnotations>,
 }
 
 impl Classes {
@@ -61,19 +66,46 @@ impl Classes {
             .map(|(name, class)| (name.name.clone(), controller(class)))
             .collect();
         served.retain(|name| !taken.contains_key(name));
-        let default_exists = objects
-            .iter()
-            .any(|(name, class)| served.contains(&name.name) && ours(class) && is_default(class));
-        let classless = if settings.watch_ingress_without_class || default_exists {
+        let classes = || {
+            let all = objects.iter().map(|(name, class)| (&name.name, class));
+            all.filter(|(name, class)| served.contains(*name) && ours(class))
+        };
+        let default = classes().find(|(_, class)| is_default(class));
+        let default = default.map(|(name, _)| name.clone());
+        let classless = if settings.watch_ingress_without_class || default.is_some() {
             Ownership::Ours
         } else {
             Ownership::Foreign
         };
+        // What is wrong with them is told with the other problems of classes.
+        let mut unheard = Report::about("IngressClass", &NamespacedName::default());
+        let certificates = classes()
+            .map(|(name, class)| {
+                let annotations = class.metadata.annotations.as_ref();
+                (
+                    name.clone(),
+                    annotation::of_class(annotations, &mut unheard),
+                )
+            })
+            .filter(|(_, written)| *written != CertificateAnnotations::default())
+            .collect();
         Self {
             served,
             taken,
             classless,
+            default,
+            certificates,
         }
+    }
+
+    /// What the class of an Ingress says about certificates.
+    pub(super) fn certificates(&self, ingress: &Ingress) -> Option<&CertificateAnnotations> {
+        let annotations = ingress.metadata.annotations.as_ref();
+        let annotation = annotations.and_then(|all| all.get(CLASS_ANNOTATION));
+        let spec = ingress.spec.as_ref();
+        let named = spec.and_then(|spec| spec.ingress_class_name.as_ref());
+        let class = annotation.or(named).or(self.default.as_ref())?;
+        self.certificates.get(class)
     }
 
     /// Whose an Ingress is. Reports what looks like a slip of the pen.
@@ -158,19 +190,27 @@ fn is_default(class: &IngressClass) -> bool {
 }
 
 /// What is wrong with the IngressClasses themselves.
-pub(super) fn problems(objects: &BTreeMap<NamespacedName, Arc<IngressClass>>) -> Vec<Problem> {
+pub(super) fn problems(
+    settings: &Settings,
+    objects: &BTreeMap<NamespacedName, Arc<IngressClass>>,
+) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, class) in objects {
         let Some(spec) = &class.spec else { continue };
-        if spec.controller.as_deref() == Some(CONTROLLER) && spec.parameters.is_some() {
-            let mut report = Report::about("IngressClass", name);
+        if spec.controller.as_deref() != Some(CONTROLLER) {
+            continue;
+        }
+        let mut report = Report::about("IngressClass", name);
+        if spec.parameters.is_some() {
             report.warning(
                 Reason::InvalidField,
                 "spec.parameters",
                 "Tidegate takes no parameters from an IngressClass and ignores them; remove the field",
             );
-            problems.extend(report.into_problems());
         }
+        let written = annotation::of_class(class.metadata.annotations.as_ref(), &mut report);
+        settings.certificates.report_unknown(&written, &mut report);
+        problems.extend(report.into_problems());
     }
     problems
 }

@@ -13,6 +13,7 @@ use super::index::Index;
 use super::ingress::{Derived, Scope};
 use super::report::{Part, Problems, Report};
 use super::server_names::ServerNames;
+use super::solver;
 
 /// Which default backend goes first: that of an Ingress without rules, then as routes are ranked.
 type DefaultRank = (Scope, RouteRank);
@@ -43,6 +44,11 @@ struct Outcome {
 impl Hosts {
     pub(super) fn table(&self) -> &Arc<RouteTable> {
         &self.table
+    }
+
+    /// The hosts that rules name.
+    pub(super) fn named(&self) -> &Index<HostPattern> {
+        &self.named
     }
 
     /// Sets the controller's own default backend.
@@ -242,6 +248,8 @@ fn conflict(shadowed: &Shadowed, ingresses: &Ingresses) -> Vec<Problem> {
         )
     } else if loser.rank.object == winner.rank.object {
         "has the same path and comes first".to_owned()
+    } else if winner.rank.created == Some(solver::OLDEST) {
+        "has the same path and answers the challenge that it is for".to_owned()
     } else if loser.rank.created == winner.rank.created {
         "has the same path and comes first by namespace and name".to_owned()
     } else {

@@ -9,19 +9,31 @@ use tidegate_model::{
     TlsRedirect, UnixTime, UpstreamId,
 };
 
-use super::annotation::{self, IngressAnnotations};
+use super::Settings;
+use super::annotation::{self, CertificateAnnotations};
 use super::backend::{Backends, Destination};
 use super::objects::Objects;
 use super::report::Report;
 use super::secrets::Secrets;
+use super::solver;
 use super::tls::{self, Claim};
 use super::upstream::UpstreamSource;
+use super::wishes::{self, Terms, Wishes};
 
 /// Whether an Ingress has rules. Without any, its default backend is for every host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
     Ruleless,
     WithRules,
+}
+
+/// What an Ingress is read against.
+pub(super) struct Context<'a> {
+    pub(super) objects: &'a Objects,
+    pub(super) secrets: &'a mut Secrets,
+    pub(super) settings: &'a Settings,
+    /// What its class says about certificates.
+    pub(super) class: &'a CertificateAnnotations,
 }
 
 /// What one Ingress of ours asks for.
@@ -35,6 +47,8 @@ pub(super) struct Derived {
     pub(super) default: Option<Arc<Route>>,
     /// The hosts that it terminates TLS for.
     pub(super) tls: BTreeMap<HostPattern, Vec<Claim>>,
+    /// The certificates that it asks for.
+    pub(super) wishes: Wishes,
     pub(super) upstreams: BTreeMap<UpstreamId, UpstreamSource>,
     pub(super) services: BTreeSet<NamespacedName>,
     pub(super) secrets: BTreeSet<NamespacedName>,
@@ -87,29 +101,29 @@ impl Shape {
 pub(super) fn derive(
     name: &NamespacedName,
     ingress: &Ingress,
-    objects: &Objects,
-    secrets: &mut Secrets,
+    context: &mut Context<'_>,
     report: &mut Report,
 ) -> Derived {
     let annotations = annotation::of_ingress(ingress.metadata.annotations.as_ref(), report);
     let created = ingress.metadata.creation_timestamp.as_ref();
     let empty = IngressSpec::default();
+    let spec = ingress.spec.as_ref().unwrap_or(&empty);
     let mut reader = Reader {
-        spec: ingress.spec.as_ref().unwrap_or(&empty),
-        annotations,
+        spec,
+        tls_redirect: annotations.tls_redirect,
+        is_solver: solver::is_labelled(ingress.metadata.labels.as_ref()),
         rank: RouteRank {
             created: created.map(|time| UnixTime(time.0.as_second())),
             object: name.clone(),
             position: 0,
         },
-        backends: Backends::new(objects, Some(name.clone()), annotations.addressing),
+        backends: Backends::new(context.objects, Some(name.clone()), annotations.addressing),
         hosts: BTreeMap::new(),
         report,
     };
     let default = reader.default_route();
     reader.rules(default.as_ref());
     let Reader {
-        spec,
         mut rank,
         backends,
         hosts,
@@ -122,7 +136,10 @@ pub(super) fn derive(
     } else {
         Scope::Ruleless
     };
-    let (tls, secrets) = tls::claims(spec, name, &hosts, scope, objects, secrets, report);
+    let (own, defaults) = (&annotations.certificates, &context.settings.certificates);
+    let terms = Terms::of(own, context.class, defaults, report);
+    let wishes = wishes::wishes(name, spec, &terms, report);
+    let (tls, secrets) = tls::claims(spec, name, &hosts, scope, &wishes, context, report);
     Derived {
         rank,
         scope,
@@ -130,6 +147,7 @@ pub(super) fn derive(
         hosts,
         default,
         tls,
+        wishes,
         upstreams: backends.upstreams,
         services: backends.services,
         secrets,
@@ -138,7 +156,9 @@ pub(super) fn derive(
 
 struct Reader<'a> {
     spec: &'a IngressSpec,
-    annotations: IngressAnnotations,
+    tls_redirect: TlsRedirect,
+    /// Whether the Ingress is labelled as one that answers challenges.
+    is_solver: bool,
     /// The rank of the next route.
     rank: RouteRank,
     backends: Backends<'a>,
@@ -161,8 +181,7 @@ impl Reader<'_> {
         let destination = self
             .backends
             .resolve(backend, "spec.defaultBackend", self.report);
-        let redirect = self.annotations.tls_redirect;
-        default_route(destination, redirect, self.rank.clone())
+        default_route(destination, self.tls_redirect, self.rank.clone())
     }
 
     fn rules(&mut self, default: Option<&Arc<Route>>) {
@@ -240,14 +259,21 @@ impl Reader<'_> {
     }
 
     fn add(&mut self, host: HostPattern, path: PathMatch, destination: Destination) {
-        let route = Route {
+        let mut route = Route {
             host: host.clone(),
             path,
             target: destination.target,
-            tls_redirect: self.annotations.tls_redirect,
+            tls_redirect: self.tls_redirect,
             labels: destination.labels,
             rank: self.rank.clone(),
         };
+        if let Some(condition) = solver::condition(&route.path) {
+            route.path = condition;
+            route.tls_redirect = TlsRedirect::Never;
+            if self.is_solver {
+                route.rank.created = Some(solver::OLDEST);
+            }
+        }
         self.hosts.entry(host).or_default().push(Arc::new(route));
     }
 }

@@ -11,37 +11,44 @@ mod class;
 mod hosts;
 mod index;
 mod ingress;
+mod issuance;
+pub(crate) mod labels;
 mod namespaces;
 mod objects;
+mod own_secrets;
 mod referenced;
 mod report;
 mod secrets;
 mod selector;
 mod server_names;
 mod service;
+mod settings;
+mod solver;
 mod tls;
 mod upstream;
 mod upstreams;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use k8s_openapi::api::networking::v1::Ingress;
 use serde::Serialize;
 use tidegate_model::{
-    Hostname, NamespacedName, Policy, Problem, RouteRank, Snapshot, TlsRedirect, UnixTime,
-    UpstreamId,
+    Hostname, Issuance, NamespacedName, Policy, Problem, RouteRank, Snapshot, TlsRedirect,
+    UnixTime, UpstreamId,
 };
 
+use self::annotation::CertificateAnnotations;
 use self::backend::Backends;
 use self::challenges::Challenges;
 use self::class::{Classes, Ownership};
-use self::hosts::Hosts;
+use self::hosts::Hosts as HostTable;
 use self::index::Index;
-use self::ingress::Derived;
+use self::ingress::{Context, Derived};
 use self::objects::{Dirty, Objects};
+use self::own_secrets::OwnSecrets;
 use self::report::{Part, Problems, Report};
 use self::secrets::{Found, Secrets};
 use self::server_names::ServerNames;
@@ -50,75 +57,22 @@ use self::upstream::UpstreamSource;
 use self::upstreams::Upstreams;
 use crate::Change;
 
-pub use self::challenges::CHALLENGE_ANSWERS_LABEL;
 pub use self::class::{CONTROLLER, DEFAULT_CLASS};
+pub use self::labels::{
+    CERTIFICATE_LABEL, CHALLENGE_ANSWERS_LABEL, INSTANCE_LABEL, ISSUER_ANNOTATION,
+    NAMES_ANNOTATION, REQUESTS_LABEL, TICKET_KEYS_LABEL,
+};
 pub use self::referenced::Referenced;
 pub use self::selector::{Selector, SelectorError, SelectorFault};
-
-/// What decides which objects are ours and how they are served.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Names of the served classes. `None`: `tidegate`, and every IngressClass with our controller.
-    pub ingress_class: Option<BTreeSet<String>>,
-    /// Whether Ingresses that name no class are served.
-    pub watch_ingress_without_class: bool,
-    /// Namespaces whose Ingresses are served; empty for all.
-    pub namespaces: BTreeSet<String>,
-    /// Labels that an Ingress must carry to be served; the default selects every Ingress.
-    pub selector: Selector,
-    /// Labels that a namespace must carry for its Ingresses to be served; the default selects every namespace. A
-    /// namespace without an object has no labels.
-    pub namespace_selector: Selector,
-    /// The namespace that Tidegate itself runs in, whose Secrets with the label [`CHALLENGE_ANSWERS_LABEL`] hold what
-    /// ACME servers are answered. `None`: there are no such Secrets.
-    pub own_namespace: Option<String>,
-    /// Answers what nothing else does.
-    pub default_backend: Option<ServicePort>,
-    /// Secret with the certificate for clients that nothing else is for.
-    pub default_certificate: Option<NamespacedName>,
-    /// Settings for every request, passed through to the snapshot.
-    pub policy: Policy,
-}
-
-/// A Service and one of its ports.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ServicePort {
-    /// The Service.
-    pub service: NamespacedName,
-    /// Number or name of the port.
-    pub port: PortRef,
-}
-
-impl fmt::Display for ServicePort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.service, self.port)
-    }
-}
-
-/// How a backend names a port of its Service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PortRef {
-    /// `port.number`
-    Number(u16),
-    /// `port.name`
-    Name(String),
-}
-
-impl fmt::Display for PortRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Name(name) => name.fmt(f),
-        }
-    }
-}
+pub use self::settings::{PortRef, ServicePort, Settings};
+pub use self::wishes::{CanWildcard, CertificateDefaults, Hosts, Issue};
 
 /// What came of one served Ingress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct IngressStatus {
     /// Routes in force that come from it.
     pub routes: usize,
-    /// Whether it terminates TLS for a host.
+    /// Whether it terminates TLS for a host, or will when there is a certificate.
     pub tls: bool,
 }
 
@@ -135,6 +89,8 @@ pub struct Translation {
     pub names: BTreeSet<Hostname>,
     /// What is referred to, and so has to be held. The same allocation as before when nothing of it changed.
     pub referenced: Arc<Referenced>,
+    /// Which certificates are asked for, and what there is. The same allocation as before when nothing of it changed.
+    pub issuance: Arc<Issuance>,
     /// When to translate again though nothing changed, because a certificate begins or ends its life then.
     pub recheck_at: Option<UnixTime>,
 }
@@ -154,10 +110,12 @@ pub struct Translator {
     users_of_services: Index<NamespacedName>,
     users_of_secrets: Index<NamespacedName>,
     challenges: Challenges,
+    own_secrets: OwnSecrets,
+    issuance: issuance::Kept,
     referenced: referenced::Kept,
     /// What the controller's own default backend leads to.
     default_upstreams: BTreeMap<UpstreamId, UpstreamSource>,
-    hosts: Hosts,
+    hosts: HostTable,
     server_names: ServerNames,
     upstreams: Upstreams,
     statuses: Arc<BTreeMap<NamespacedName, IngressStatus>>,
@@ -179,9 +137,11 @@ impl Translator {
             users_of_services: Index::default(),
             users_of_secrets: Index::default(),
             challenges: Challenges::default(),
+            own_secrets: OwnSecrets::default(),
+            issuance: issuance::Kept::default(),
             referenced: referenced::Kept::default(),
             default_upstreams: BTreeMap::new(),
-            hosts: Hosts::default(),
+            hosts: HostTable::default(),
             server_names: ServerNames::default(),
             upstreams: Upstreams::default(),
             statuses: Arc::default(),
@@ -216,10 +176,13 @@ impl Translator {
             self.update_ingress(name, &mut stale_secrets);
         }
         self.report_namespaces(&touched, &dirty);
+        self.update_own_secrets(&dirty, &mut stale_secrets);
         stale_secrets.extend(self.pass_time(now));
         self.update_secrets(&stale_secrets, now);
         let (ingresses, problems) = (&self.ingresses, &mut self.problems);
-        self.server_names.update(ingresses, now, problems);
+        for host in self.server_names.update(ingresses, now, problems) {
+            self.hosts.touch_listed(host);
+        }
         let mut concerned = self.hosts.update(ingresses, &self.server_names, problems);
         self.upstreams.update(&dirty, &self.objects, problems);
         concerned.extend(touched);
@@ -230,6 +193,15 @@ impl Translator {
             &self.users_of_services,
             &self.users_of_secrets,
             &self.challenges,
+            &self.own_secrets,
+        );
+        self.issuance.update(
+            &stale_secrets,
+            self.settings.owner().map(|owner| owner.instance),
+            &self.objects,
+            &mut self.secrets,
+            &self.own_secrets,
+            &self.hosts,
         );
         self.done = Some(now);
         self.translation(now)
@@ -242,12 +214,14 @@ impl Translator {
                 upstreams: self.upstreams.built().clone(),
                 certificates: self.server_names.index().clone(),
                 challenges: self.challenges.answers().clone(),
+                tickets: self.own_secrets.ticket_keys().clone(),
                 policy: self.policy.clone(),
             },
             statuses: self.statuses.clone(),
             problems: self.problems.sorted(),
             names: self.upstreams.names(),
             referenced: self.referenced.current().clone(),
+            issuance: self.issuance.current().clone(),
             recheck_at: self.secrets.next_edge(now),
         }
     }
@@ -295,7 +269,7 @@ impl Translator {
         let mut touched = dirty.ingresses.clone();
         if dirty.classes || self.done.is_none() {
             let classes = Classes::new(&self.settings, &self.objects.classes);
-            let problems = class::problems(&self.objects.classes);
+            let problems = class::problems(&self.settings, &self.objects.classes);
             self.problems.set(Part::Classes, problems);
             if classes != self.classes {
                 self.classes = classes;
@@ -344,6 +318,7 @@ impl Translator {
         let secrets = |derived: Option<&Derived>| derived.map(|d| d.secrets.clone());
         stale_secrets.extend(secrets(old).into_iter().chain(secrets(new)).flatten());
         relink(&mut self.users_of_secrets, name, secrets(old), secrets(new));
+        self.issuance.replace(name, old, new);
         self.hosts.replace(name, old, new);
         for host in self.server_names.replace(name, old, new) {
             self.hosts.touch_listed(host);
@@ -360,13 +335,16 @@ impl Translator {
         }
         match self.classes.ownership(ingress, report) {
             Ownership::Foreign => None,
-            Ownership::Ours => Some(ingress::derive(
-                name,
-                ingress,
-                &self.objects,
-                &mut self.secrets,
-                report,
-            )),
+            Ownership::Ours => {
+                let silent = CertificateAnnotations::default();
+                let mut context = Context {
+                    objects: &self.objects,
+                    secrets: &mut self.secrets,
+                    settings: &self.settings,
+                    class: self.classes.certificates(ingress).unwrap_or(&silent),
+                };
+                Some(ingress::derive(name, ingress, &mut context, report))
+            }
         }
     }
 
@@ -408,9 +386,41 @@ impl Translator {
         }
     }
 
+    /// Takes in what changed of our own Secrets. What is a certificate there is served for its names.
+    fn update_own_secrets(&mut self, dirty: &Dirty, stale: &mut BTreeSet<NamespacedName>) {
+        let Some(owner) = self.settings.owner() else {
+            return;
+        };
+        let (objects, problems) = (&self.objects, &mut self.problems);
+        let concerned = match self.done {
+            None => {
+                let all = objects.secrets.keys();
+                self.own_secrets.update(owner, all, objects, problems)
+            }
+            Some(_) => self
+                .own_secrets
+                .update(owner, &dirty.secrets, objects, problems),
+        };
+        for name in &concerned {
+            let is_held = self.own_secrets.certificates().contains(name);
+            let found = is_held.then(|| self.secrets.refer(name, objects));
+            let offer = match &found {
+                Some(Found::Usable(parsed)) => Some(Offer::from(&**parsed)),
+                _ => None,
+            };
+            if name.namespace == owner.namespace {
+                self.server_names.keep(name, offer.as_ref());
+            }
+        }
+        stale.extend(concerned);
+    }
+
     /// The Secrets whose validity changed since the last time. Their hosts choose again.
     fn pass_time(&mut self, now: UnixTime) -> BTreeSet<NamespacedName> {
         let turned = self.secrets.turned(self.done.unwrap_or(now), now);
+        for name in turned.intersection(self.own_secrets.certificates()) {
+            self.server_names.touch_kept(name);
+        }
         let users = turned
             .iter()
             .flat_map(|name| self.users_of_secrets.of(name));
@@ -427,7 +437,10 @@ impl Translator {
         let default = self.settings.default_certificate.as_ref();
         for name in stale.iter().chain(default.filter(|_| first)) {
             let mut problems = Vec::new();
-            if default == Some(name) || self.users_of_secrets.contains(name) {
+            let is_used = default == Some(name)
+                || self.users_of_secrets.contains(name)
+                || self.own_secrets.certificates().contains(name);
+            if is_used {
                 problems = self.secrets.problems(name, now);
             } else {
                 self.secrets.forget(name);
@@ -443,7 +456,7 @@ impl Translator {
         for name in concerned {
             let status = self.ingresses.get(name).map(|derived| IngressStatus {
                 routes: self.hosts.routes_in_force(name, derived),
-                tls: !derived.tls.is_empty(),
+                tls: !derived.tls.is_empty() || !derived.wishes.rule_hosts.is_empty(),
             });
             if self.statuses.get(name) == status.as_ref() {
                 continue;

@@ -197,3 +197,12 @@ fn service_of(name: &NamespacedName, slice: &EndpointSlice) -> Option<Namespaced
     let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some(NamespacedName::new(&name.namespace, service))
 }
+
+/// `data` of a Secret with `stringData` written over it, as the API server does.
+pub(super) fn entries(secret: &Secret) -> BTreeMap<&str, &[u8]> {
+    let data = secret.data.iter().flatten();
+    let texts = secret.string_data.iter().flatten();
+    data.map(|(key, bytes)| (key.as_str(), bytes.0.as_slice()))
+        .chain(texts.map(|(key, text)| (key.as_str(), text.as_bytes())))
+        .collect()
+}

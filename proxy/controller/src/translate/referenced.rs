@@ -8,14 +8,15 @@ use tidegate_model::NamespacedName;
 use super::Settings;
 use super::challenges::Challenges;
 use super::index::Index;
+use super::own_secrets::OwnSecrets;
 
 /// The objects whose contents are needed. Whoever holds objects may leave out the contents of all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referenced {
     /// Services whose endpoints are needed.
     pub services: BTreeSet<NamespacedName>,
-    /// Secrets, whether or not they exist: those named for TLS, and those known to hold
-    /// [challenge answers](super::CHALLENGE_ANSWERS_LABEL).
+    /// Secrets, whether or not they exist: those named for TLS, those known to hold
+    /// [challenge answers](super::CHALLENGE_ANSWERS_LABEL), and those that the instance keeps for itself.
     pub secrets: BTreeSet<NamespacedName>,
 }
 
@@ -24,7 +25,7 @@ pub struct Referenced {
 pub(super) struct Kept {
     current: Arc<Referenced>,
     /// Of the indexes that it was made of; `None` before the first time.
-    versions: Option<(u64, u64, u64)>,
+    versions: Option<[u64; 4]>,
 }
 
 impl Kept {
@@ -38,8 +39,14 @@ impl Kept {
         services: &Index<NamespacedName>,
         secrets: &Index<NamespacedName>,
         challenges: &Challenges,
+        own: &OwnSecrets,
     ) {
-        let versions = Some((services.version(), secrets.version(), challenges.version()));
+        let versions = Some([
+            services.version(),
+            secrets.version(),
+            challenges.version(),
+            own.version(),
+        ]);
         if self.versions == versions {
             return;
         }
@@ -52,6 +59,7 @@ impl Kept {
                 .keys()
                 .chain(&settings.default_certificate)
                 .chain(challenges.secrets())
+                .chain(own.names())
                 .cloned()
                 .collect(),
         });

@@ -85,6 +85,8 @@ pub(super) enum Part {
     Settings,
     Classes,
     Challenges,
+    TicketKeys,
+    Requests,
     Namespace(String),
     Ingress(NamespacedName),
     Secret(NamespacedName),

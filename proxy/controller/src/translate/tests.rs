@@ -1,5 +1,6 @@
 //! The translation of arbitrary objects: total, the same in any order, and incremental without a trace.
 
+use std::fmt;
 use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
@@ -14,6 +15,7 @@ use super::*;
 use crate::{Object, Resolution};
 
 mod hostile;
+mod issuance;
 
 /// Certificates for `a.example.com`, one of them short-lived, and for `*.example.com`: chain and key in PEM.
 static CERTIFICATES: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
@@ -108,6 +110,8 @@ fn ingress() -> impl Strategy<Value = Value> {
         json!({"tidegate.dev/ssl-redirect": "true"}),
         json!({"tidegate.dev/service-upstream": "true", "tidegate.dev/nonsense": ""}),
         json!({"kubernetes.io/ingress.class": "Edge"}),
+        json!({"tidegate.dev/certificate": "acme", "tidegate.dev/certificate-hosts": "rules"}),
+        json!({"kubernetes.io/tls-acme": "true", "tidegate.dev/issuer": "two"}),
     ]);
     let spec = (
         maybe(text(&["tidegate", "edge"]).prop_map(Value::from)),
@@ -187,7 +191,13 @@ fn slice() -> impl Strategy<Value = Value> {
 
 fn secret() -> impl Strategy<Value = Value> {
     let pair = (0..CERTIFICATES.len(), 0..CERTIFICATES.len() * 4);
-    (metadata(&["cert", "other"]), pair).prop_map(|(metadata, (chain, key))| {
+    let owner = select(vec![None, None, Some("one"), Some("two")]);
+    let name = metadata(&["cert", "other"]);
+    (name, owner, pair).prop_map(|(mut metadata, owner, (chain, key))| {
+        if let Some(owner) = owner {
+            metadata["labels"] = json!({CERTIFICATE_LABEL: owner});
+            metadata["annotations"] = json!({ISSUER_ANNOTATION: "le"});
+        }
         // The key of the same certificate most of the time.
         let key = if key < CERTIFICATES.len() { key } else { chain };
         let (chain, key) = (&CERTIFICATES[chain].0, &CERTIFICATES[key].1);
@@ -200,7 +210,10 @@ fn class() -> impl Strategy<Value = Value> {
     (select(vec!["tidegate", "edge"]), controller, any::<bool>()).prop_map(
         |(name, controller, default)| {
             let default = if default { "true" } else { "false" };
-            let annotations = json!({"ingressclass.kubernetes.io/is-default-class": default});
+            let mut annotations = json!({"ingressclass.kubernetes.io/is-default-class": default});
+            if name == "edge" {
+                annotations["tidegate.dev/certificate"] = json!("acme");
+            }
             json!({"metadata": {"name": name, "annotations": annotations}, "spec": {"controller": controller}})
         },
     )
@@ -225,6 +238,27 @@ fn answers() -> impl Strategy<Value = Value> {
     )
 }
 
+fn record() -> impl Strategy<Value = Value> {
+    let key = "[{\"name\": \"00000000000000000000000000000001\", \"activeFrom\": 1, \"secret\": \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"}]";
+    let content = select(vec![
+        (TICKET_KEYS_LABEL, json!({"keys.json": key})),
+        (TICKET_KEYS_LABEL, json!({"keys.json": "[]"})),
+        (TICKET_KEYS_LABEL, json!({"keys.json": "?"})),
+        (
+            REQUESTS_LABEL,
+            json!({"renew.a.example.com": "2025-01-01T00:00:00Z"}),
+        ),
+        (
+            REQUESTS_LABEL,
+            json!({"renew._.example.com": "2025-01-01T00:00:00Z", "x": ""}),
+        ),
+    ]);
+    (metadata(&["cert", "record"]), content).prop_map(|(mut metadata, (label, entries))| {
+        metadata["labels"] = json!({label: "one"});
+        json!({"metadata": metadata, "stringData": entries})
+    })
+}
+
 fn object() -> impl Strategy<Value = Object> {
     fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Arc<T> {
         Arc::new(serde_json::from_value(value).expect("object"))
@@ -237,6 +271,7 @@ fn object() -> impl Strategy<Value = Object> {
         1 => class().prop_map(|value| Object::IngressClass(typed::<IngressClass>(value))),
         1 => namespace().prop_map(|value| Object::Namespace(typed::<Namespace>(value))),
         1 => answers().prop_map(|value| Object::Secret(typed::<Secret>(value))),
+        1 => record().prop_map(|value| Object::Secret(typed::<Secret>(value))),
     ]
 }
 
@@ -272,14 +307,27 @@ fn settings() -> impl Strategy<Value = Settings> {
         select(vec![None, Some(backend)]),
         select(vec![None, Some(NamespacedName::new("red", "cert"))]),
         select(vec!["", "a=b", "a!=b"]),
+        select(vec![Hosts::Tls, Hosts::Rules]),
     )
         .prop_map(
-            |(without_class, ingress_class, default_backend, default_certificate, selector)| {
+            |(
+                without_class,
+                ingress_class,
+                default_backend,
+                default_certificate,
+                selector,
+                hosts,
+            )| {
                 Settings {
                     watch_ingress_without_class: without_class,
                     ingress_class,
                     namespace_selector: selector.parse().expect("selector"),
                     own_namespace: Some("red".to_owned()),
+                    instance_label: "one".to_owned(),
+                    certificates: CertificateDefaults {
+                        hosts,
+                        ..CertificateDefaults::default()
+                    },
                     default_backend,
                     default_certificate,
                     ..Settings::default()
@@ -302,10 +350,28 @@ fn seen(translation: &Translation) -> impl PartialEq + fmt::Debug + use<> {
         .values()
         .map(|upstream| (upstream.id.clone(), upstream.server_name.clone()))
         .collect();
+    let issuance = &translation.issuance;
+    let held: Vec<_> = issuance
+        .secrets
+        .iter()
+        .map(|(name, held)| {
+            let certificate = held.certificate.as_ref();
+            let fingerprint = certificate.map(|certificate| certificate.fingerprint);
+            (name.clone(), held.owner, fingerprint, held.issuer.clone())
+        })
+        .collect();
+    let kept = (
+        issuance.wishes.clone(),
+        held,
+        issuance.requests.clone(),
+        issuance.hosts.clone(),
+        snapshot.tickets.clone(),
+    );
     (
         snapshot.describe(),
         hosts,
         server_names,
+        kept,
         translation.statuses.clone(),
         translation.problems.clone(),
         translation.names.clone(),

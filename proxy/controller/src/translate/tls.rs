@@ -7,15 +7,16 @@ use k8s_openapi::api::networking::v1::{IngressSpec, IngressTLS};
 use tidegate_model::{Certificate, Excerpt, HostPattern, NamespacedName, Reason, Route};
 
 use super::certificate::{KeyAlgorithm, Parsed};
-use super::ingress::Scope;
-use super::objects::Objects;
+use super::ingress::{Context, Scope};
+use super::labels;
 use super::report::{Report, enumerate};
-use super::secrets::{Found, Secrets};
+use super::secrets::Found;
+use super::wishes::Wishes;
 use crate::source::name;
 
 /// Certificates that one Ingress can bring for one host, and entries without hosts that it can have. Each of the latter
 /// is compared with every host of the rules.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 
 /// That an Ingress terminates TLS for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +62,8 @@ pub(super) fn claims(
     ingress: &NamespacedName,
     rule_hosts: &RuleHosts,
     scope: Scope,
-    objects: &Objects,
-    secrets: &mut Secrets,
+    wishes: &Wishes,
+    context: &mut Context<'_>,
     report: &mut Report,
 ) -> (Claims, BTreeSet<NamespacedName>) {
     let mut reader = Reader {
@@ -81,15 +82,41 @@ pub(super) fn claims(
         let field = format!("spec.tls[{index}]");
         let name = tls.secret_name.as_deref().filter(|name| !name.is_empty());
         let name = name.and_then(|name| reader.secret_name(name, &field));
-        let parsed = name.and_then(|name| {
-            let secret = NamespacedName::new(&ingress.namespace, name);
-            let found = secrets.refer(&secret, objects);
+        let secret = name.map(|name| NamespacedName::new(&ingress.namespace, name));
+        let expected = match &secret {
+            Some(secret) if wishes.entries.contains(&index) => context.expected(secret),
+            _ => Expected::Nothing,
+        };
+        let parsed = secret.and_then(|secret| {
+            let found = context.secrets.refer(&secret, context.objects);
             referred.insert(secret.clone());
-            reader.usable(found, &secret, &field)
+            reader.usable(found, &secret, expected, &field)
         });
-        reader.entry(tls, parsed.as_deref(), &field);
+        reader.entry(tls, parsed.as_deref(), expected, &field);
     }
     (reader.claims, referred)
+}
+
+/// What becomes of a Secret without anybody's help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// A certificate is ordered and put there.
+    Certificate,
+    /// It stays as it is.
+    Nothing,
+}
+
+impl Context<'_> {
+    /// A Secret that a certificate is wished for in gets one unless it is somebody else's.
+    fn expected(&self, secret: &NamespacedName) -> Expected {
+        let instance = &self.settings.instance_label;
+        match self.objects.secrets.get(secret) {
+            Some(secret) if !labels::has(&secret.metadata, labels::CERTIFICATE_LABEL, instance) => {
+                Expected::Nothing
+            }
+            _ => Expected::Certificate,
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -125,11 +152,23 @@ impl Reader<'_> {
         &mut self,
         found: Found,
         secret: &NamespacedName,
+        expected: Expected,
         field: &str,
     ) -> Option<Arc<Parsed>> {
         match found {
             Found::Usable(parsed) => Some(parsed),
             Found::Unusable => None,
+            Found::Missing if expected == Expected::Certificate => {
+                self.report.note(
+                    Reason::SecretNotFound,
+                    format!("{field}.secretName"),
+                    format!(
+                        "there is no Secret '{secret}' yet: it is made when its certificate is issued, and until then its \
+                         hosts are served with another certificate"
+                    ),
+                );
+                None
+            }
             Found::Missing => {
                 self.report.error(
                     Reason::SecretNotFound,
@@ -144,7 +183,13 @@ impl Reader<'_> {
         }
     }
 
-    fn entry(&mut self, tls: &IngressTLS, parsed: Option<&Parsed>, field: &str) {
+    fn entry(
+        &mut self,
+        tls: &IngressTLS,
+        parsed: Option<&Parsed>,
+        expected: Expected,
+        field: &str,
+    ) {
         let hosts = tls.hosts.as_deref().unwrap_or_default();
         if hosts.is_empty() {
             self.without_hosts += 1;
@@ -163,7 +208,9 @@ impl Reader<'_> {
         for (index, text) in hosts.iter().enumerate() {
             let field = format!("{field}.hosts[{index}]");
             match HostPattern::parse(text) {
-                Ok(host) if host != HostPattern::Any => self.host(host, parsed, field),
+                Ok(host) if host != HostPattern::Any => {
+                    self.host(host, parsed, expected, field);
+                }
                 Ok(_) => self.report.error(
                     Reason::InvalidHost,
                     field,
@@ -178,22 +225,45 @@ impl Reader<'_> {
         }
     }
 
-    fn host(&mut self, host: HostPattern, parsed: Option<&Parsed>, field: String) {
+    fn host(
+        &mut self,
+        host: HostPattern,
+        parsed: Option<&Parsed>,
+        expected: Expected,
+        field: String,
+    ) {
         self.report_unused(&host, &field);
         let covering = parsed.filter(|parsed| parsed.certificate.covers(&host));
         if let (Some(parsed), None) = (parsed, covering) {
-            self.report.error(
-                Reason::HostNotCovered,
-                field.clone(),
-                format!(
-                    "the certificate in Secret '{}' is for {}, not for '{host}', which is served with another \
-                     certificate; issue it again with this host, or correct the host",
-                    parsed.certificate.secret,
-                    names(&parsed.certificate)
-                ),
-            );
+            self.report_not_covered(&host, &parsed.certificate, expected, &field);
         }
         self.claim(host, covering, field);
+    }
+
+    fn report_not_covered(
+        &mut self,
+        host: &HostPattern,
+        certificate: &Certificate,
+        expected: Expected,
+        field: &str,
+    ) {
+        let found = format!(
+            "the certificate in Secret '{}' is for {}, not for '{host}', which is served with another certificate",
+            certificate.secret,
+            names(certificate)
+        );
+        match expected {
+            Expected::Certificate => self.report.note(
+                Reason::HostNotCovered,
+                field,
+                format!("{found} until one with this host is issued"),
+            ),
+            Expected::Nothing => self.report.error(
+                Reason::HostNotCovered,
+                field,
+                format!("{found}; issue it again with this host, or correct the host"),
+            ),
+        }
     }
 
     /// Without hosts the certificate is for the hosts of the rules, as far as it covers them, and for clients that

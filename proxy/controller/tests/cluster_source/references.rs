@@ -220,6 +220,62 @@ async fn a_secret_that_comes_later_is_noticed() {
 }
 
 #[tokio::test]
+async fn what_the_instance_keeps_is_held_though_nothing_refers_to_it() {
+    let server = Server::start().await;
+    let labelled = |at: &str, label: &str, instance: &str| {
+        let mut metadata = meta(at);
+        metadata["labels"] = json!({label: instance});
+        let data = json!({"tls.crt": "YQ==", "keys.json": "W10="});
+        server.put("secrets", json!({"metadata": metadata, "data": data}));
+    };
+    for (namespace, instance) in [
+        ("tidegate", "tidegate"),
+        ("a", "tidegate"),
+        ("tidegate", "other"),
+    ] {
+        for kind in [
+            "certificate",
+            "ticket-keys",
+            "certificate-requests",
+            "ledger",
+        ] {
+            let at = format!("{namespace}/{kind}-of-{instance}");
+            labelled(&at, &format!("tidegate.dev/{kind}"), instance);
+        }
+    }
+    let mut source = Source::start(&server, all_namespaces()).await;
+    source.complete(&[], &[]).await;
+    let held = [
+        "a/certificate-of-tidegate",
+        "tidegate/certificate-of-tidegate",
+        "tidegate/certificate-requests-of-tidegate",
+        "tidegate/ticket-keys-of-tidegate",
+    ];
+    let held = held.map(str::to_owned).into();
+    source
+        .until("held", |source| source.names("Secret") == held)
+        .await;
+    let keys = |source: &Source, name| {
+        source.object("Secret", name)["data"]
+            .as_object()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(keys(&source, "tidegate/certificate-of-tidegate"), 1);
+    assert_eq!(keys(&source, "tidegate/ticket-keys-of-tidegate"), 2);
+    labelled(
+        "a/certificate-of-tidegate",
+        "tidegate.dev/certificate",
+        "other",
+    );
+    source
+        .until("it is another's", |source| {
+            !source.has("Secret", "a/certificate-of-tidegate")
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn challenge_answers_are_held_though_nothing_refers_to_them() {
     let server = Server::start().await;
     let answers = |namespace: &str, value: &str| {

@@ -19,7 +19,7 @@ pub(crate) struct Collected(pub(crate) Vec<Arc<WorkerMetrics>>);
 /// Adds one number of every worker.
 type Sum = fn(&WorkerMetrics) -> &Count;
 
-const COUNTERS: [(&str, &str, Sum); 7] = [
+const COUNTERS: [(&str, &str, Sum); 8] = [
     (
         "accept_failures",
         "Connections that could not be accepted",
@@ -29,6 +29,11 @@ const COUNTERS: [(&str, &str, Sum); 7] = [
         "connections_timed_out",
         "Client connections cut by a deadline",
         |worker| &worker.timed_out,
+    ),
+    (
+        "tls_on_demand_names",
+        "Server names without a certificate that the control plane was asked to order one for",
+        |worker| &worker.demand_names,
     ),
     (
         "upstream_connections",
@@ -119,14 +124,31 @@ impl Collected {
             None,
             MetricType::Counter,
         )?;
-        let sums: [(&str, Sum); 3] = [
+        let sums: [(&str, Sum); 4] = [
             ("full", |worker| &worker.handshakes_full),
             ("resumed", |worker| &worker.handshakes_resumed),
+            ("challenge", |worker| &worker.handshakes_challenge),
             ("failed", |worker| &worker.handshakes_failed),
         ];
+        self.outcomes(&mut handshakes, &sums)?;
+        let mut waited = encoder.encode_descriptor(
+            "tls_on_demand_handshakes",
+            "TLS handshakes that had no certificate and were to wait for one, by outcome",
+            None,
+            MetricType::Counter,
+        )?;
+        let sums: [(&str, Sum); 4] = [
+            ("served", |worker| &worker.demand_served),
+            ("timed_out", |worker| &worker.demand_timed_out),
+            ("left", |worker| &worker.demand_left),
+            ("crowded", |worker| &worker.demand_crowded),
+        ];
+        self.outcomes(&mut waited, &sums)
+    }
+
+    fn outcomes(&self, encoder: &mut MetricEncoder<'_>, sums: &[(&str, Sum)]) -> fmt::Result {
         for (outcome, sum) in sums {
-            let total = self.sum(sum);
-            count(&mut handshakes, &[("outcome", outcome)], total)?;
+            count(encoder, &[("outcome", outcome)], self.sum(*sum))?;
         }
         Ok(())
     }

@@ -55,8 +55,20 @@ pub(crate) struct WorkerMetrics {
     pub(crate) handshakes_full: Count,
     /// TLS handshakes that resumed a session.
     pub(crate) handshakes_resumed: Count,
+    /// TLS handshakes by which an ACME server was answered.
+    pub(crate) handshakes_challenge: Count,
     /// TLS handshakes that failed.
     pub(crate) handshakes_failed: Count,
+    /// TLS handshakes that waited for a certificate and got it.
+    pub(crate) demand_served: Count,
+    /// TLS handshakes that waited for a certificate in vain.
+    pub(crate) demand_timed_out: Count,
+    /// TLS handshakes whose clients went away while they waited for a certificate.
+    pub(crate) demand_left: Count,
+    /// TLS handshakes that would have waited for a certificate, had there been room.
+    pub(crate) demand_crowded: Count,
+    /// Names that a certificate was asked for.
+    pub(crate) demand_names: Count,
     /// Exchanges that are over.
     pub(crate) requests: Count,
     /// Connections opened to endpoints.

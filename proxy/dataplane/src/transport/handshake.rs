@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use futures_util::future::LocalBoxFuture;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -16,9 +17,14 @@ use thiserror::Error;
 use tokio::io::ReadBuf;
 use tokio::sync::Semaphore;
 
+use super::demand::Demand;
+use super::hello;
 use super::session::{RECORD, Session, Wire};
+use super::terms::{Course, Terms};
 use super::{Socket, TlsStream};
-use crate::clock::{Clock, Elapsed, within};
+use crate::clock::{Clock, Elapsed, Timer, within};
+use crate::publish::Current;
+use crate::tls::Resolver;
 
 /// Handshakes that a worker has begun and not finished, at most. More wait for their turn, in order: in a storm some
 /// clients are served in time instead of none, and connections that stand are not held up by all of it at once.
@@ -38,21 +44,52 @@ pub(crate) enum HandshakeError {
 
 /// A worker's handshakes with clients.
 pub(crate) struct TlsAcceptor {
-    config: Arc<ServerConfig>,
+    terms: RefCell<Terms>,
     clock: Rc<Clock>,
     turns: Semaphore,
+    demand: Option<Demand>,
+}
+
+/// When a handshake has to be done.
+struct Deadline {
+    timer: Timer,
+    limit: Duration,
+}
+
+impl Deadline {
+    fn new(clock: &Rc<Clock>, limit: Duration) -> Self {
+        let timer = clock.timer();
+        timer.set(limit);
+        Self { timer, limit }
+    }
+
+    /// Begins anew, `later` from now.
+    fn put_off(&self, later: Duration) {
+        self.timer.set(later.saturating_add(self.limit));
+    }
 }
 
 impl TlsAcceptor {
-    pub(crate) fn new(config: Arc<ServerConfig>, clock: Rc<Clock>) -> Self {
+    pub(crate) fn new(config: Arc<ServerConfig>, clock: Rc<Clock>, demand: Option<Demand>) -> Self {
         Self {
-            config,
+            terms: RefCell::new(Terms::new(config)),
             clock,
             turns: Semaphore::new(HANDSHAKES),
+            demand,
         }
     }
 
-    /// Shakes hands with a client, within `limit` from now, the wait for a turn included.
+    /// Has the handshakes that begin from now on go by this, those included that wait for a certificate. The resolver
+    /// follows it already.
+    pub(crate) fn follow(&self, current: &Arc<Current>, resolver: &Arc<Resolver>) {
+        self.terms.borrow_mut().follow(current, resolver);
+        if let Some(demand) = &self.demand {
+            demand.published();
+        }
+    }
+
+    /// Shakes hands with a client, within `limit` from now, the wait for a turn included. A wait for a certificate comes
+    /// on top of that.
     ///
     /// # Errors
     /// The client broke TLS (it has then been sent an alert), has nothing in common with us, went away, or was too
@@ -62,19 +99,22 @@ impl TlsAcceptor {
         socket: Socket,
         limit: Duration,
     ) -> Result<Box<TlsStream>, HandshakeError> {
-        let deadline = self.clock.timer();
-        deadline.set(limit);
-        match within(&deadline, self.shake(socket)).await {
+        let deadline = Deadline::new(&self.clock, limit);
+        match within(&deadline.timer, self.shake(socket, &deadline)).await {
             Ok(shaken) => Ok(shaken?),
             Err(Elapsed) => Err(HandshakeError::TimedOut),
         }
     }
 
-    async fn shake(&self, mut socket: Socket) -> io::Result<Box<TlsStream>> {
+    async fn shake(&self, mut socket: Socket, deadline: &Deadline) -> io::Result<Box<TlsStream>> {
         // A client that says nothing takes no turn, and no session's memory.
-        let hello = first_record(&mut socket).await?;
+        let mut hello = first_record(&mut socket).await?;
+        let mut answer = None;
+        if self.looks_at_hellos() {
+            answer = self.prepare(&mut socket, &mut hello, deadline).await?;
+        }
         let mut turn = Some(self.turns.acquire().await.map_err(io::Error::other)?);
-        let mut stream = self.stream(socket, hello)?;
+        let mut stream = self.stream(answer, socket, hello)?;
         let over = self.clock.timer();
         over.set(TURN);
         poll_fn(|cx| Poll::Ready(stream.begin(cx))).await?;
@@ -91,8 +131,45 @@ impl TlsAcceptor {
         Ok(stream)
     }
 
-    fn stream(&self, socket: Socket, hello: Vec<u8>) -> io::Result<Box<TlsStream>> {
-        let session = UnbufferedServerConnection::new(self.config.clone());
+    /// Whether it depends on a hello what becomes of its handshake.
+    fn looks_at_hellos(&self) -> bool {
+        let terms = self.terms.borrow();
+        terms.answers_challenges() || self.demand.is_some() && terms.serves_on_demand()
+    }
+
+    /// Finds what an ACME server is answered by, or waits for a certificate. Boxed: it is rare, and would make every
+    /// handshake's future larger.
+    fn prepare<'a>(
+        &'a self,
+        socket: &'a mut Socket,
+        received: &'a mut Vec<u8>,
+        deadline: &'a Deadline,
+    ) -> LocalBoxFuture<'a, io::Result<Option<Arc<ServerConfig>>>> {
+        Box::pin(async move {
+            let hello = hello::read(socket, received).await?;
+            let course = self.terms.borrow().course(hello);
+            match (course, &self.demand) {
+                (Course::Answer(config), _) => return Ok(Some(config)),
+                (Course::Wait(name, wait), Some(demand)) => {
+                    deadline.put_off(wait);
+                    let is_held = || self.terms.borrow().holds(&name);
+                    demand.wait(&name, wait, is_held, socket, received).await?;
+                    deadline.put_off(Duration::ZERO);
+                }
+                _ => {}
+            }
+            Ok(None)
+        })
+    }
+
+    fn stream(
+        &self,
+        answer: Option<Arc<ServerConfig>>,
+        socket: Socket,
+        hello: Vec<u8>,
+    ) -> io::Result<Box<TlsStream>> {
+        let config = answer.unwrap_or_else(|| self.terms.borrow().config.clone());
+        let session = UnbufferedServerConnection::new(config);
         let session = Session::Server(session.map_err(io::Error::other)?);
         Ok(Box::new(TlsStream::new(socket, session, hello)))
     }
@@ -102,21 +179,26 @@ impl TlsAcceptor {
 async fn first_record(socket: &mut Socket) -> io::Result<Vec<u8>> {
     let mut received = Vec::new();
     while !is_whole(&received) {
-        poll_fn(|cx| {
-            Wire::with(|wire| {
-                let room = wire.incoming.get_mut(..RECORD).unwrap_or_default();
-                let mut space = ReadBuf::new(room);
-                ready!(socket.poll_read(cx, &mut space))?;
-                if space.filled().is_empty() {
-                    return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
-                }
-                received.extend_from_slice(space.filled());
-                Poll::Ready(Ok(()))
-            })
-        })
-        .await?;
+        read_more(socket, &mut received).await?;
     }
     Ok(received)
+}
+
+/// Reads what comes next.
+pub(super) async fn read_more(socket: &mut Socket, received: &mut Vec<u8>) -> io::Result<()> {
+    poll_fn(|cx| {
+        Wire::with(|wire| {
+            let room = wire.incoming.get_mut(..RECORD).unwrap_or_default();
+            let mut space = ReadBuf::new(room);
+            ready!(socket.poll_read(cx, &mut space))?;
+            if space.filled().is_empty() {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof)));
+            }
+            received.extend_from_slice(space.filled());
+            Poll::Ready(Ok(()))
+        })
+    })
+    .await
 }
 
 /// Whether the bytes hold a handshake record (RFC 8446 section 5.1) or can no longer become one.
@@ -199,7 +281,7 @@ mod tests {
         let clock = Clock::new();
         let acceptor = TlsAcceptor {
             turns: Semaphore::new(1),
-            ..TlsAcceptor::new(server_config(), clock.clone())
+            ..TlsAcceptor::new(server_config(), clock.clone(), None)
         };
         let towards = client_config();
         block_on(async {
@@ -210,8 +292,9 @@ mod tests {
                 stream.write_all(b"x").unwrap();
                 stream
             });
-            let mut stalled = pin!(acceptor.shake(ours));
-            let mut served = pin!(acceptor.shake(second));
+            let never = Deadline::new(&clock, TURN * 100);
+            let mut stalled = pin!(acceptor.shake(ours, &never));
+            let mut served = pin!(acceptor.shake(second, &never));
             let mut cx = Context::from_waker(Waker::noop());
             assert!(stalled.as_mut().poll(&mut cx).is_pending());
             assert_eq!(acceptor.turns.available_permits(), 0);

@@ -1,9 +1,12 @@
 //! The streams under the engines: TCP sockets, plain or under TLS, towards clients and towards endpoints.
 
+mod demand;
 mod handshake;
+mod hello;
 mod leftover;
 mod session;
 mod socket;
+mod terms;
 mod tls;
 
 use std::io;
@@ -12,6 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub(crate) use demand::Demand;
 pub(crate) use handshake::{TlsAcceptor, connect_tls, note_server_name};
 pub(crate) use socket::Socket;
 pub(crate) use tls::TlsStream;

@@ -17,6 +17,8 @@ use rustls::{
     StreamOwned,
 };
 
+use tidegate_model::TlsPolicy;
+
 use super::handshake::HandshakeError;
 use super::*;
 use crate::clock::Clock;
@@ -31,7 +33,9 @@ pub(super) fn server_config() -> Arc<ServerConfig> {
     let provider = crate::tls::provider();
     let certificates = ServerCertificates::self_signed(&provider).unwrap();
     let resolver = Resolver::new(Arc::new(certificates));
-    Sessions::new(provider).unwrap().server(resolver).unwrap()
+    let sessions = Sessions::new(provider).unwrap();
+    let offer = sessions.offer(&TlsPolicy::default(), &Arc::default());
+    offer.unwrap().server(resolver)
 }
 
 pub(super) fn client_config() -> Arc<ClientConfig> {
@@ -58,7 +62,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 async fn accept(socket: Socket) -> Result<Transport, HandshakeError> {
-    let acceptor = TlsAcceptor::new(server_config(), Clock::new());
+    let acceptor = TlsAcceptor::new(server_config(), Clock::new(), None);
     let stream = acceptor.accept(socket, PATIENCE).await?;
     Ok(Transport::Tls(stream))
 }
@@ -474,7 +478,7 @@ fn the_server_name_is_known_and_the_next_session_is_resumed() {
             stream.read_to_end(&mut Vec::new()).unwrap();
         });
         block_on(async {
-            let acceptor = TlsAcceptor::new(config.clone(), Clock::new());
+            let acceptor = TlsAcceptor::new(config.clone(), Clock::new(), None);
             let mut stream = acceptor.accept(ours, PATIENCE).await.unwrap();
             assert_eq!(stream.server_name(), Some("a.example"));
             assert_eq!(stream.alpn_protocol(), Some(&b"http/1.1"[..]));
@@ -492,7 +496,7 @@ fn streams_and_their_handshakes_are_small() {
     let size = size_of::<TlsStream>();
     assert!(size <= 1536, "{size}");
     let (ours, _peer) = sockets();
-    let acceptor = TlsAcceptor::new(server_config(), Clock::new());
+    let acceptor = TlsAcceptor::new(server_config(), Clock::new(), None);
     let size = size_of_val(&acceptor.accept(ours, PATIENCE));
     assert!(size <= 768, "{size}");
     let name = ServerName::try_from("pod.example").unwrap();

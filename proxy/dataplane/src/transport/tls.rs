@@ -110,7 +110,7 @@ impl TlsStream {
     }
 
     /// See [`super::Transport::poll_read`].
-    pub(super) fn poll_read(
+    pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
@@ -318,7 +318,7 @@ impl TlsStream {
     }
 
     /// See [`super::Transport::poll_shutdown`].
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let may_write = !self.session.is_handshaking() && self.receiving != Receiving::Failed;
         if may_write && self.sending == Sending::Open {
             ready!(self.poll_encrypt(cx, Message::Last(&[]), Flight::Last))?;

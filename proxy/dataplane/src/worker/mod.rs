@@ -86,8 +86,9 @@ impl Worker {
     }
 
     /// Takes a new snapshot in force.
-    fn follow(&self, current: Arc<Current>, resolver: &Resolver) {
+    fn follow(&self, current: Arc<Current>, resolver: &Arc<Resolver>) {
         resolver.set(current.certificates.clone());
+        self.tls.follow(&current, resolver);
         self.upstreams.follow(&current.snapshot);
         self.timeouts.set(current.snapshot.policy.timeouts);
         self.routes.borrow_mut().clear();

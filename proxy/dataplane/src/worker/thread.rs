@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
+use tidegate_model::Hostname;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -22,7 +23,7 @@ use crate::load::WorkerLoad;
 use crate::metrics::WorkerMetrics;
 use crate::publish::{Current, Published};
 use crate::tls::Resolver;
-use crate::transport::TlsAcceptor;
+use crate::transport::{Demand, TlsAcceptor};
 use crate::upstream::{UpstreamTable, UpstreamTls};
 
 /// How often idle connections to endpoints are looked through, in ticks.
@@ -42,7 +43,7 @@ pub(crate) struct Setup {
     pub(crate) published: watch::Receiver<Published>,
     pub(crate) orders: watch::Receiver<Order>,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) on_demand: Option<mpsc::Sender<Hostname>>,
     pub(crate) upstream_tls: UpstreamTls,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) load: Option<Box<dyn WorkerLoad>>,
@@ -128,13 +129,16 @@ async fn run(mut setup: Setup) -> DrainReport {
         return DrainReport::default();
     };
     let clock = Clock::new();
+    let demand = setup
+        .on_demand
+        .map(|asking| Demand::new(asking, clock.clone(), setup.metrics.clone()));
     let worker = Rc::new(Worker {
         upstreams: UpstreamTable::new(clock.clone(), seed(setup.index)),
         clock: clock.clone(),
         upstream_tls: setup.upstream_tls,
+        tls: tls_acceptor(&first, &setup.resolver, &clock, demand),
         metrics: setup.metrics,
         access_log: setup.access_log,
-        tls: TlsAcceptor::new(setup.tls, clock.clone()),
         timeouts: Cell::new(first.snapshot.policy.timeouts),
         current: RefCell::new(Rc::new(first.clone())),
         routes: RefCell::default(),
@@ -144,7 +148,6 @@ async fn run(mut setup: Setup) -> DrainReport {
         load: setup.load,
         connections: setup.connections,
     });
-    setup.resolver.set(first.certificates.clone());
     tokio::task::spawn_local(keep_time(worker.clone()));
     let mut acceptors = Acceptors::default();
     let inputs = Inputs {
@@ -157,6 +160,20 @@ async fn run(mut setup: Setup) -> DrainReport {
         .await;
     acceptors.finish(queued).await;
     drain(&worker, deadline).await
+}
+
+/// Handshakes that go by the first snapshot.
+fn tls_acceptor(
+    first: &Arc<Current>,
+    resolver: &Arc<Resolver>,
+    clock: &Rc<Clock>,
+    demand: Option<Demand>,
+) -> TlsAcceptor {
+    resolver.set(first.certificates.clone());
+    let config = first.offer.server(resolver.clone());
+    let acceptor = TlsAcceptor::new(config, clock.clone(), demand);
+    acceptor.follow(first, resolver);
+    acceptor
 }
 
 /// Waits for something to serve. `None` when there will be none before the end.
@@ -223,7 +240,7 @@ impl Inputs {
     async fn follow(
         mut self,
         worker: &Rc<Worker>,
-        resolver: &Resolver,
+        resolver: &Arc<Resolver>,
         acceptors: &mut Acceptors,
     ) -> (Duration, Queued) {
         // Either may have changed while the first snapshot was waited for.

@@ -17,7 +17,7 @@ use tidegate_model::{Protocol, Timeouts};
 use crate::support::*;
 use crate::tls::{Seen, client_config};
 
-fn speaking(version: &'static SupportedProtocolVersion) -> ClientConfig {
+pub(crate) fn speaking(version: &'static SupportedProtocolVersion) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])

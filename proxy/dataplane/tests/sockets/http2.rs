@@ -490,7 +490,6 @@ fn an_endpoint_that_allows_few_streams_gets_more_connections() {
         let mut sender = client(&gate).await;
         // So that the endpoint's settings are known.
         assert_eq!(ask(&mut sender, get("/")).await.0, 200);
-        let started = Instant::now();
         let mut responses = Vec::new();
         for _ in 0..6 {
             responses.push(sender.send_request(get("/"), true).unwrap().0);
@@ -499,7 +498,6 @@ fn an_endpoint_that_allows_few_streams_gets_more_connections() {
         for response in responses {
             assert_eq!(response.await.unwrap().status(), 200);
         }
-        assert!(started.elapsed() < Duration::from_millis(900));
         assert!(opened.load(Ordering::SeqCst) >= 3);
     });
 }

@@ -5,6 +5,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod alpn_challenge;
 mod bodies;
 mod challenges;
 mod drain;
@@ -16,8 +17,11 @@ mod hostile;
 mod http2;
 mod http2_hostile;
 mod load;
+mod on_demand;
 mod patience;
+mod policy;
 mod protocols;
+mod resumption;
 mod retire;
 mod start;
 mod support;

@@ -101,6 +101,7 @@ pub(crate) fn settings(workers: usize) -> Settings {
         access_log: AccessLog::Off,
         max_connections: NonZeroUsize::new(1000).unwrap(),
         pin: None,
+        on_demand: None,
     }
 }
 

@@ -34,6 +34,12 @@ pub(crate) fn certificate(name: &str) -> Arc<Certificate> {
 #[derive(Debug, Default)]
 pub(crate) struct Seen(Mutex<Vec<CertificateDer<'static>>>);
 
+impl Seen {
+    pub(crate) fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
         &self,
@@ -134,7 +140,7 @@ pub(crate) fn open(
     StreamOwned::new(connection, stream)
 }
 
-fn get(
+pub(crate) fn get(
     address: SocketAddr,
     name: &str,
     config: &Arc<ClientConfig>,

@@ -52,6 +52,12 @@ impl PathIndex {
         (Self { all, others }, shadowed)
     }
 
+    /// Whether no route is in it, not even a default one.
+    pub(super) fn is_empty(&self) -> bool {
+        let is_listless = matches!(&self.others, Others::List(list) if list.is_empty());
+        self.all.is_none() && is_listless
+    }
+
     /// The route that matches a path best.
     pub(super) fn find(&self, path: &str) -> Option<&Arc<Route>> {
         let found = match &self.others {

@@ -1,10 +1,12 @@
 //! The control plane of an instance: a thread and a runtime of its own, from objects to what the workers serve.
 
+mod certificates;
 mod cluster;
+mod desk;
+mod manifests;
 mod publication;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,6 @@ use anyhow::Context;
 use tidegate_controller::reconcile::{self, Channels, Coalesce};
 use tidegate_controller::resolve::{self, ResolverSettings};
 use tidegate_controller::source::Update;
-use tidegate_controller::source::directory::Directory;
 use tidegate_controller::translate::{self, Referenced};
 use tidegate_controller::{Change, Translation, Translator};
 use tidegate_model::Hostname;
@@ -21,8 +22,10 @@ use tracing::{debug, warn};
 
 use super::Origin;
 
+pub(super) use certificates::CertificateInputs;
 pub(super) use cluster::ClusterInputs;
 pub(crate) use cluster::Shared;
+pub(super) use manifests::ManifestInputs;
 pub(super) use publication::Publication;
 
 /// Longest wait for the release of the Lease at the end.
@@ -40,12 +43,13 @@ pub(super) struct ControlInputs {
     pub(super) source: SourceInputs,
     pub(super) translation: watch::Receiver<translate::Settings>,
     pub(super) resolver: watch::Receiver<ResolverSettings>,
+    pub(super) certificates: CertificateInputs,
     pub(super) publication: Publication,
 }
 
 /// Where objects come from.
 pub(super) enum SourceInputs {
-    Manifests(Vec<PathBuf>),
+    Manifests(Box<ManifestInputs>),
     Cluster(Box<ClusterInputs>),
 }
 
@@ -126,7 +130,7 @@ impl ControlInputs {
             referenced,
             published: translations.clone(),
         };
-        let started = self.source.start(source).await;
+        let started = self.source.start(source, self.certificates).await;
         let is_started = started.is_ok();
         if connected.send(started).is_err() || !is_started {
             return;
@@ -168,13 +172,17 @@ impl SourceInputs {
         }
     }
 
-    async fn start(self, channels: SourceChannels) -> anyhow::Result<()> {
+    async fn start(
+        self,
+        channels: SourceChannels,
+        certificates: CertificateInputs,
+    ) -> anyhow::Result<()> {
         match self {
-            Self::Manifests(paths) => {
-                tokio::spawn(Directory::new(paths).run(channels.updates));
+            Self::Manifests(inputs) => {
+                inputs.start(channels, certificates).await;
                 Ok(())
             }
-            Self::Cluster(inputs) => inputs.start(channels).await,
+            Self::Cluster(inputs) => inputs.start(channels, certificates).await,
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Publication {
     pub(crate) in_force: watch::Sender<Option<InForce>>,
     /// Where a translation's objects come from.
     pub(crate) origin: Origin,
+    /// What is wrong with the settings, and left out of them.
+    pub(crate) settings: watch::Receiver<Vec<Problem>>,
     /// What is served until the first translation.
     pub(crate) saved: Option<(Saved, Origin)>,
     /// Where snapshots are kept for the next start.
@@ -37,12 +39,26 @@ impl Publication {
             let translation = translations.borrow_and_update().clone();
             if let Some(translation) = translation {
                 self.persist(&translation.snapshot).await;
+                let translation = self.with_settings(translation);
                 self.publish(&translation);
             }
             if translations.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// With the problems of the settings beside those of objects.
+    fn with_settings(&self, translation: Arc<Translation>) -> Arc<Translation> {
+        let problems = self.settings.borrow();
+        if problems.is_empty() {
+            return translation;
+        }
+        let mut translation = Translation::clone(&translation);
+        translation.problems.extend(problems.iter().cloned());
+        translation.problems.sort();
+        translation.problems.dedup();
+        Arc::new(translation)
     }
 
     /// Puts the last good snapshot of an earlier process in force.

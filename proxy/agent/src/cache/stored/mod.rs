@@ -1,8 +1,10 @@
 //! The form of entries on disk: postcard of the structures here, which are nothing but that form.
 //!
-//! A change to any of them is a new [`FORMAT`].
+//! A change to any of them is a new [`FORMAT`]. A section more is none: a program that does not know it passes over it, and a
+//! file without it says that nothing is set.
 
 mod hosts;
+mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use tidegate_model::{
 };
 
 pub(super) use hosts::{decode_host, encode_host};
+pub(super) use tls::{decode_ticket, decode_tls, encode_ticket, encode_tls, ticket_name};
 
 /// Counts changes of the form.
 pub(super) const FORMAT: u32 = 1;
@@ -312,5 +315,6 @@ pub(super) fn decode_policy(bytes: &[u8]) -> Result<Policy, Damaged> {
             upstream_idle,
         },
         trusted_proxies: networks.collect::<Result<_, _>>().map_err(|_| Damaged)?,
+        ..Policy::default()
     })
 }

@@ -50,7 +50,7 @@ fn a_full_disk_costs_the_cache_only() {
             let begin = Instant::now();
             let many = numbered(3000, 2);
             assert_eq!(cache.persist(&many).await, Persisted::Pending);
-            assert!(begin.elapsed() < Duration::from_secs(4));
+            assert!(begin.elapsed() < 3 * PATIENCE, "{:?}", begin.elapsed());
             let standing = cache.standing();
             assert_eq!(standing.state, CacheState::Failing);
             assert!(standing.is_behind && standing.failures > 0);
@@ -59,7 +59,7 @@ fn a_full_disk_costs_the_cache_only() {
             let begin = Instant::now();
             let newest = numbered(60, 3);
             assert_eq!(cache.persist(&newest).await, Persisted::Pending);
-            assert!(begin.elapsed() < Duration::from_millis(500));
+            assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
             let exported = cache.import(cache.export().await.unwrap()).unwrap();
             assert_eq!(image(&exported.snapshot), image(&newest));
             // With room again the newest is written, by itself.

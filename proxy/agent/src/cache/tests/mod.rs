@@ -8,11 +8,11 @@ mod snapshots;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use tidegate_model::Policy;
+use tidegate_model::{Policy, TicketKeys};
 
 use super::*;
 use crate::clock;
-use snapshots::{every_form, image, numbered};
+use snapshots::{every_form, image, numbered, ticket};
 
 /// Within some seconds, or the test fails.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -114,8 +114,8 @@ fn only_what_differs_is_written() {
         let first = numbered(100, 1);
         assert_eq!(cache.persist(&first).await, Persisted::Durable);
         let before = cache.standing();
-        // Hosts, the empty host for any, upstreams, certificates, where they are, policy.
-        assert_eq!((before.entries, before.commits), (402, 1));
+        // Hosts, the empty host for any, upstreams, certificates, where they are, policy, TLS.
+        assert_eq!((before.entries, before.commits), (403, 1));
 
         let mut second = first.clone();
         let upstreams = Arc::make_mut(&mut second.upstreams);
@@ -132,7 +132,7 @@ fn only_what_differs_is_written() {
         let third = numbered(90, 1);
         assert_eq!(cache.persist(&third).await, Persisted::Durable);
         let last = cache.standing();
-        assert_eq!(last.entries, 362);
+        assert_eq!(last.entries, 363);
         let differing = last.written_entries - after.written_entries;
         // What is gone, and the upstream if it is not.
         assert!((40..=41).contains(&differing), "{differing}");
@@ -159,12 +159,53 @@ fn challenges_come_and_go() {
         without.challenges = Arc::default();
         assert_eq!(cache.persist(&without).await, Persisted::Durable);
         let after = cache.standing();
-        assert_eq!(after.written_entries - before.written_entries, 2);
+        assert_eq!(after.written_entries - before.written_entries, 3);
         cache.release().await;
         assert_eq!(
             found(settings(folder.path())).await.0,
             Some(image(&without))
         );
+    });
+}
+
+#[test]
+fn ticket_keys_and_tls_come_and_go() {
+    block_on(async {
+        let folder = folder();
+        let cache = open(folder.path());
+        let first = every_form();
+        cache.persist(&first).await;
+        let before = cache.standing().written_entries;
+        let mut second = first.clone();
+        second.tickets = Arc::new(TicketKeys::new([1, 2].map(ticket)));
+        assert_eq!(cache.persist(&second).await, Persisted::Durable);
+        let rotated = cache.standing().written_entries;
+        assert_eq!(rotated - before, 2, "one more and one less");
+        let mut third = second.clone();
+        Arc::make_mut(&mut third.policy).on_demand = None;
+        cache.persist(&third).await;
+        assert_eq!(cache.standing().written_entries - rotated, 1);
+        cache.release().await;
+        let (text, _) = found(settings(folder.path())).await;
+        assert_eq!(text, Some(image(&third)));
+    });
+}
+
+#[test]
+fn a_file_of_an_earlier_version_is_read() {
+    block_on(async {
+        let folder = folder();
+        let snapshot = numbered(2, 1);
+        save(settings(folder.path()), &snapshot).await;
+        let file = settings(folder.path()).file;
+        let database = redb::Database::create(&file).unwrap();
+        let writing = database.begin_write().unwrap();
+        let later = redb::TableDefinition::<&str, &[u8]>::new("tls");
+        assert!(writing.delete_table(later).unwrap());
+        writing.commit().unwrap();
+        drop(database);
+        let (text, standing) = found(settings(folder.path())).await;
+        assert_eq!((text, standing.set_aside), (Some(image(&snapshot)), 0));
     });
 }
 

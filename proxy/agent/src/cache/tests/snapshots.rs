@@ -13,6 +13,14 @@ use std::time::Duration;
 /// Everything that a snapshot says, private keys included.
 pub(super) fn image(snapshot: &Snapshot) -> String {
     let mut text = format!("{:?} {:?}\n", snapshot.policy, snapshot.challenges);
+    for TicketKey {
+        name,
+        active_from,
+        secret,
+    } in snapshot.tickets.all()
+    {
+        writeln!(text, "ticket {name:?} {active_from:?} {secret:?}").unwrap();
+    }
     for (pattern, host) in snapshot.routes.hosts() {
         let routes = (host.routes(), host.default_route(), host.tls());
         writeln!(text, "{pattern} {routes:?}").unwrap();
@@ -156,14 +164,42 @@ pub(super) fn every_form() -> Snapshot {
             ..Timeouts::default()
         },
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        tls: TlsPolicy {
+            min_version: TlsVersion::Tls13,
+            cipher_suites: vec![
+                CipherSuite::TLS_AES_256_GCM_SHA384,
+                CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+            ],
+        },
+        on_demand: Some(OnDemand {
+            suffixes: vec![Hostname::parse("shop.example").unwrap()],
+            routes: AllowRoutes::Yes,
+            asks: Asks::No,
+            wait: Duration::from_millis(2500),
+        }),
     });
+    snapshot.tickets = Arc::new(TicketKeys::new([0, 1].map(ticket)));
     let mut challenges = ChallengeAnswers::default();
     for token in ["one", "two"] {
         let answer = format!("{token}.{}", "x".repeat(43));
         challenges.insert(token, &answer).unwrap();
     }
+    let host = Hostname::parse("pay.shop.example").unwrap();
+    let answer = format!("three.{}", "x".repeat(43));
+    challenges.insert_handshake(host, &answer).unwrap();
     snapshot.challenges = Arc::new(challenges);
     snapshot
+}
+
+/// A key of session tickets.
+pub(super) fn ticket(number: u8) -> TicketKey {
+    let mut secret = [number; 32];
+    secret[..17].copy_from_slice(b"not for your eyes");
+    TicketKey {
+        name: [number; 16],
+        active_from: UnixTime(1_800_000_000 + i64::from(number)),
+        secret,
+    }
 }
 
 /// As many hosts with a certificate and an upstream each. The number is in every upstream, and no part is shared with

@@ -112,6 +112,7 @@ fn is_unwatched(key: Key, running: &Settings, now: &Settings) -> bool {
             .default_certificate
             .as_ref()
             .is_some_and(|secret| !is_watched(secret)),
+        key::CERTIFICATES_NAMES => certificates(now).any(|secret| !is_watched(secret)),
         _ => false,
     }
 }
@@ -124,4 +125,11 @@ fn named(settings: &Settings) -> impl Iterator<Item = &NamespacedName> {
     [backend, certificate, settings.publish.service.as_ref()]
         .into_iter()
         .flatten()
+        .chain(certificates(settings))
+}
+
+/// The Secrets that certificates of the settings are put into.
+fn certificates(settings: &Settings) -> impl Iterator<Item = &NamespacedName> {
+    let certificates = settings.certificates.certificates.iter();
+    certificates.filter_map(|certificate| certificate.secret.as_ref())
 }

@@ -287,13 +287,11 @@ mod tests {
         let mut text = follow(at("settings.yaml"));
         reads(&mut text, is("one")).await;
 
-        let start = Instant::now();
         version("..2026_2", "two");
         symlink("..2026_2", at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
         fs::remove_dir_all(at("..2026_1")).unwrap();
         reads(&mut text, is("two")).await;
-        assert!(start.elapsed() < LOOK_UNWATCHED, "{:?}", start.elapsed());
     }
 
     #[tokio::test]

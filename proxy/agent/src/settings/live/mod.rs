@@ -5,10 +5,13 @@ mod difference;
 mod file;
 mod pending;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_certificates::CertificateSettings;
 use tidegate_controller::resolve::ResolverSettings;
 use tidegate_controller::translate;
+use tidegate_model::Problem;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -32,6 +35,10 @@ pub(crate) struct Live {
     pub(crate) publish: watch::Receiver<Publish>,
     /// Name servers for ExternalNames.
     pub(crate) resolver: watch::Receiver<ResolverSettings>,
+    /// Which certificates are ordered, and where.
+    pub(crate) certificates: watch::Receiver<Arc<CertificateSettings>>,
+    /// What is left out of the settings though it is written.
+    pub(crate) problems: watch::Receiver<Vec<Problem>>,
     /// Time for connections to end by themselves; read when a drain begins.
     pub(crate) drain: watch::Receiver<Duration>,
     /// What is written and not in force.
@@ -71,6 +78,8 @@ struct Senders {
     translation: watch::Sender<translate::Settings>,
     publish: watch::Sender<Publish>,
     resolver: watch::Sender<ResolverSettings>,
+    certificates: watch::Sender<Arc<CertificateSettings>>,
+    problems: watch::Sender<Vec<Problem>>,
     drain: watch::Sender<Duration>,
     pending: Pending,
 }
@@ -81,6 +90,8 @@ impl Senders {
             translation: watch::Sender::new(settings.translation.clone()),
             publish: watch::Sender::new(settings.publish.clone()),
             resolver: watch::Sender::new(settings.resolver.clone()),
+            certificates: watch::Sender::new(Arc::new(settings.certificates.clone())),
+            problems: watch::Sender::new(settings.problems.clone()),
             drain: watch::Sender::new(settings.drain),
             pending: Pending::default(),
         };
@@ -88,6 +99,8 @@ impl Senders {
             translation: senders.translation.subscribe(),
             publish: senders.publish.subscribe(),
             resolver: senders.resolver.subscribe(),
+            certificates: senders.certificates.subscribe(),
+            problems: senders.problems.subscribe(),
             drain: senders.drain.subscribe(),
             pending: senders.pending.clone(),
             config_map: watch::Sender::new(None),
@@ -256,7 +269,8 @@ impl Follower {
         difference.log();
         let restart = &difference.restart;
         self.senders.pending.set_restart(restart.clone());
-        if difference.concerns(Part::Translation) {
+        // Translation knows the issuers by name.
+        if difference.concerns(Part::Translation) || difference.concerns(Part::Certificates) {
             self.senders.translation.send_replace(settings.translation);
         }
         if difference.concerns(Part::Resolver) {
@@ -265,13 +279,12 @@ impl Follower {
         if difference.concerns(Part::Drain) {
             self.senders.drain.send_replace(settings.drain);
         }
+        // A file that settings name may hold something else than it did.
+        replace(&self.senders.certificates, Arc::new(settings.certificates));
+        replace(&self.senders.problems, settings.problems);
         // Another Service is not watched before the restart, and what is published instead of one belongs to it.
         if !restart.contains(key::PUBLISH_SERVICE.name) {
-            self.senders.publish.send_if_modified(|publish| {
-                let differs = *publish != settings.publish;
-                *publish = settings.publish;
-                differs
-            });
+            replace(&self.senders.publish, settings.publish);
         }
         if difference.concerns(Part::Log)
             && let Err(error) = self.log.set(&settings.log.level)
@@ -280,6 +293,15 @@ impl Follower {
         }
         self.wanted = settings.effective;
     }
+}
+
+/// Sends a value if it is another one.
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|sent| {
+        let differs = *sent != value;
+        *sent = value;
+        differs
+    });
 }
 
 #[cfg(test)]

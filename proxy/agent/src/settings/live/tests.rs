@@ -94,6 +94,31 @@ log: {level: debug}
 }
 
 #[test]
+fn issuers_and_certificates_change_while_it_serves() {
+    let issuer = |name: &str| format!("issuers: [{{name: {name}, directory: letsencrypt}}]");
+    let mut process = Process::started(&MANIFESTS, &issuer("a"));
+    let mut certificates = process.live.certificates.clone();
+    process.changes(&format!("{}\ntimeouts: {{idle: 2m}}", issuer("a")));
+    assert!(!certificates.has_changed().unwrap());
+    let [live, fixed] = process.changes(&format!(
+        "{}\ntls: {{cipherSuites: [x], minVersion: 1.3}}\ncertificates: {{grace: 1d}}",
+        issuer("b")
+    ));
+    assert_eq!(live.len(), 5, "{live:?}");
+    assert_eq!(fixed, NOTHING[1]);
+    assert!(certificates.has_changed().unwrap());
+    let now = certificates.borrow_and_update().clone();
+    assert_eq!(now.issuers.0[0].name, "b");
+    assert_eq!(now.grace, Duration::from_secs(24 * 3600));
+    assert_eq!(process.live.problems.borrow().len(), 1);
+    let policy = process.live.translation.borrow().policy.clone();
+    assert_eq!(policy.tls.min_version, tidegate_model::TlsVersion::Tls13);
+    process.changes("");
+    assert!(process.live.problems.borrow().is_empty());
+    assert!(certificates.borrow().issuers.0.is_empty());
+}
+
+#[test]
 fn nobody_is_woken_by_what_is_the_same() {
     let mut process = Process::started(&MANIFESTS, "timeouts: {drain: 5s}");
     let mut translation = process.live.translation.clone();

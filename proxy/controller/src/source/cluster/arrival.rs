@@ -20,7 +20,9 @@ use super::kind::Kind;
 use super::trim::{self, SERVICE_NAME};
 use crate::Object;
 use crate::inventory::{Agent, IngressRecord, PublishedAddress};
-use crate::translate::CHALLENGE_ANSWERS_LABEL;
+use crate::translate::labels::{
+    self, CERTIFICATE_LABEL, CHALLENGE_ANSWERS_LABEL, REQUESTS_LABEL, TICKET_KEYS_LABEL,
+};
 
 /// Key of the ConfigMap's data that holds the settings.
 pub const SETTINGS_KEY: &str = "settings.yaml";
@@ -56,10 +58,13 @@ pub(super) enum Content {
     Unreadable(Box<Problem>),
 }
 
-/// Whether a Secret is labelled as one with challenge answers, which is needed though nothing refers to it.
+/// What a Secret is labelled as, which makes it needed though nothing refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Label {
-    ChallengeAnswers,
+    /// Challenge answers, or ticket keys or requests of this instance: needed in our own namespace.
+    Record,
+    /// A certificate of this instance: needed wherever it is.
+    Certificate,
     Other,
 }
 
@@ -75,6 +80,8 @@ pub(super) struct Held {
 pub(super) struct Reader {
     /// By which `managedFields` say that a status is ours.
     pub(super) field_manager: Arc<str>,
+    /// By which labels say that a Secret is ours.
+    pub(super) instance: Arc<str>,
     /// Same keys for as long as hashes are compared.
     pub(super) hashes: RandomState,
 }
@@ -103,7 +110,7 @@ impl Reader {
                 Content::EndpointSlice(self.hold(slice, Object::EndpointSlice), service)
             }),
             Kind::Secret => self.arrival(kind, text, |secret: &mut Metadata| {
-                Content::SecretMetadata(label(&secret.metadata))
+                Content::SecretMetadata(self.label(&secret.metadata))
             }),
             Kind::Namespace => self.arrival(kind, text, |namespace: &mut Namespace| {
                 trim::namespace(namespace);
@@ -162,6 +169,18 @@ impl Reader {
         // Neither the sink nor the types of the API can fail.
         _ = serde_json::to_writer(&mut sink, object);
         sink.0.finish()
+    }
+
+    fn label(&self, metadata: &ObjectMeta) -> Label {
+        let is_ours = |label| labels::has(metadata, label, &self.instance);
+        let is_record = labels::has(metadata, CHALLENGE_ANSWERS_LABEL, "true")
+            || is_ours(TICKET_KEYS_LABEL)
+            || is_ours(REQUESTS_LABEL);
+        match (is_record, is_ours(CERTIFICATE_LABEL)) {
+            (_, true) => Label::Certificate,
+            (true, false) => Label::Record,
+            (false, false) => Label::Other,
+        }
     }
 
     fn record(&self, ingress: &Ingress) -> IngressRecord {
@@ -278,14 +297,6 @@ fn unreadable(
         version: member("resourceVersion"),
         content: Content::Unreadable(Box::new(problem)),
     })
-}
-
-fn label(metadata: &ObjectMeta) -> Label {
-    let labels = metadata.labels.as_ref();
-    match labels.and_then(|labels| labels.get(CHALLENGE_ANSWERS_LABEL)) {
-        Some(value) if value == "true" => Label::ChallengeAnswers,
-        _ => Label::Other,
-    }
 }
 
 /// The Service that a slice belongs to.

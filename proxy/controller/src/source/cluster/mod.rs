@@ -37,7 +37,7 @@ use self::kind::Target;
 use self::view::{Standing, View};
 use super::Update;
 use crate::inventory::Inventory;
-use crate::translate::{CHALLENGE_ANSWERS_LABEL, Referenced};
+use crate::translate::Referenced;
 
 pub use self::arrival::SETTINGS_KEY;
 pub use self::connect::{Access, ConnectError, Connection, connect};
@@ -130,6 +130,7 @@ impl Cluster {
         let (feed_output, events) = mpsc::channel(QUEUE);
         let reader = Reader {
             field_manager: self.scope.field_manager.as_str().into(),
+            instance: self.scope.instance.as_str().into(),
             hashes: RandomState::new(),
         };
         let fetcher = Fetcher::new(
@@ -328,8 +329,8 @@ impl Scope {
         // Contents are fetched; the watch only tells of changes.
         targets.extend(secrets.into_iter().map(|(target, _)| (target, Need::Asked)));
         if !self.covers(&self.own_namespace) {
-            let mut own = Target::all(Kind::Secret, Some(self.own_namespace.clone()));
-            own.labels = Some(format!("{CHALLENGE_ANSWERS_LABEL}=true"));
+            // No one selector is for all labels that make a Secret needed; only metadata are watched.
+            let own = Target::all(Kind::Secret, Some(self.own_namespace.clone()));
             targets.push((own, Need::Asked));
         }
         targets

@@ -23,6 +23,8 @@ pub(super) struct Secrets {
     referenced: Arc<Referenced>,
     /// Wanted for their label.
     labelled: BTreeSet<NamespacedName>,
+    /// Those of them that a list has just named: fetched together when it is whole.
+    found: Vec<NamespacedName>,
     wanted: BTreeMap<NamespacedName, Entry>,
     /// Namespaces that are watched; `None` for all.
     watched: BTreeSet<Option<String>>,
@@ -85,6 +87,16 @@ impl Secrets {
 
     pub(super) fn jobs(&mut self) -> Vec<Job> {
         std::mem::take(&mut self.jobs)
+    }
+
+    /// Asks for those that were found by their label since the last time.
+    pub(super) fn fetch_found(&mut self) {
+        let mut found = std::mem::take(&mut self.found);
+        found.retain(|name| {
+            let entry = self.wanted.get(name);
+            entry.is_some_and(|entry| entry.fetch.is_none() && entry.version.is_none())
+        });
+        self.fetch_all(found);
     }
 
     /// Takes in what is referred to from now on.
@@ -196,9 +208,15 @@ impl Secrets {
         is_own: bool,
     ) -> Vec<Step> {
         let mut steps = Vec::new();
-        if is_own && label == Label::ChallengeAnswers {
+        let mut is_found = false;
+        let is_needed = match label {
+            Label::Certificate => true,
+            Label::Record => is_own,
+            Label::Other => false,
+        };
+        if is_needed {
             self.labelled.insert(name.clone());
-            self.want(name);
+            is_found = self.want(name).is_some();
         } else if self.labelled.remove(name) {
             steps = self.unwant(name);
         }
@@ -207,7 +225,9 @@ impl Secrets {
         };
         let is_known = version.is_some() && entry.version == version;
         entry.noticed = version;
-        if entry.fetch.is_none() && !is_known {
+        if is_found {
+            self.found.push(name.clone());
+        } else if entry.fetch.is_none() && !is_known {
             self.fetch(name);
         }
         steps

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::translate::CHALLENGE_ANSWERS_LABEL;
+use crate::translate::labels::{CERTIFICATE_LABEL, ISSUER_ANNOTATION, OF_RECORDS};
 
 /// Label by which an EndpointSlice names its Service.
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -64,13 +64,16 @@ pub(super) fn endpoint_slice(slice: &mut EndpointSlice) {
 }
 
 pub(super) fn secret(secret: &mut Secret) {
-    let labels = secret.metadata.labels.take();
+    let mut labels = secret.metadata.labels.take().unwrap_or_default();
+    let annotations = secret.metadata.annotations.take();
     named(&mut secret.metadata);
-    secret.metadata.annotations = None;
-    secret.metadata.labels = only(labels, CHALLENGE_ANSWERS_LABEL);
-    if secret.metadata.labels.is_none()
-        && let Some(data) = &mut secret.data
-    {
+    let is_record = OF_RECORDS.iter().any(|label| labels.contains_key(*label));
+    if labels.contains_key(CERTIFICATE_LABEL) {
+        secret.metadata.annotations = only(annotations, ISSUER_ANNOTATION);
+    }
+    labels.retain(|label, _| label == CERTIFICATE_LABEL || OF_RECORDS.contains(&label.as_str()));
+    secret.metadata.labels = (!labels.is_empty()).then_some(labels);
+    if !is_record && let Some(data) = &mut secret.data {
         data.retain(|key, _| matches!(key.as_str(), "tls.crt" | "tls.key"));
     }
 }
@@ -102,8 +105,8 @@ fn annotations(annotations: Option<BTreeMap<String, String>>) -> Option<BTreeMap
     (!annotations.is_empty()).then_some(annotations)
 }
 
-fn only(labels: Option<BTreeMap<String, String>>, key: &str) -> Option<BTreeMap<String, String>> {
-    labels?
+fn only(entries: Option<BTreeMap<String, String>>, key: &str) -> Option<BTreeMap<String, String>> {
+    entries?
         .remove_entry(key)
         .map(|entry| BTreeMap::from([entry]))
 }

@@ -102,6 +102,10 @@ impl View {
 
     /// What is to be fetched.
     pub(super) fn jobs(&mut self) -> Vec<Job> {
+        let is_listing = |watch: &Watch| watch.name.kind == Kind::Secret && watch.listing.is_some();
+        if !self.watches.iter().any(is_listing) {
+            self.secrets.fetch_found();
+        }
         let mut jobs = self.slices.jobs();
         jobs.extend(self.secrets.jobs());
         jobs

@@ -334,7 +334,7 @@ fn one_change_among_ten_thousand_costs_little() {
     let took = cpu_time() - before;
     assert_eq!(short(&update), ["+s5000:81"]);
     // A few milliseconds when optimised; parsing all documents again takes seconds in a debug build.
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 /// What this thread has used, as the kernel counts it (first figure of schedstat, in nanoseconds).

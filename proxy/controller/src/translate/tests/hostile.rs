@@ -463,3 +463,36 @@ fn a_namespace_that_changes_touches_only_its_ingresses() {
     assert_eq!(after.statuses.len(), 1);
     assert!(reasons(&after).contains(&Reason::NamespaceNotFound));
 }
+
+#[test]
+fn an_ingress_that_asks_for_certificates_with_very_many_names() {
+    let rules: Vec<_> = (0..2000)
+        .map(|number| json!({"host": format!("h{number}.example.org"), "http": {"paths": [path("/")]}}))
+        .collect();
+    let hosts: Vec<_> = (0..101)
+        .map(|number| format!("h{number}.example.org"))
+        .collect();
+    let annotations =
+        json!({"tidegate.dev/certificate": "acme", "tidegate.dev/certificate-hosts": "rules"});
+    let asking = |name: &str, tls: Value| {
+        let spec = json!({"ingressClassName": "tidegate", "rules": rules, "tls": tls});
+        let metadata = json!({"name": name, "annotations": annotations});
+        put(Object::Ingress, json!({"metadata": metadata, "spec": spec}))
+    };
+    let without_hosts = vec![json!({"secretName": "bad"}); 40];
+    let with_hosts = json!([{"hosts": hosts}, {"hosts": ["h0.example.org"]}]);
+    let mut changes = vec![
+        asking("bad", json!(without_hosts)),
+        asking("worse", with_hosts),
+    ];
+    changes.extend(own_service());
+    let translation = beside_a_neighbour(changes);
+    assert!(reasons(&translation).contains(&Reason::InvalidField));
+    let wishes = &translation.issuance.wishes;
+    assert!(wishes.iter().all(|wish| wish.names.len() == 1));
+    assert_eq!(
+        wishes.len(),
+        1 + 2000 - 101,
+        "one of an entry, the others of rules"
+    );
+}

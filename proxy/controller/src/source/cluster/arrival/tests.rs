@@ -7,6 +7,7 @@ use super::*;
 fn reader() -> Reader {
     Reader {
         field_manager: "tidegate".into(),
+        instance: "tidegate".into(),
         hashes: RandomState::new(),
     }
 }

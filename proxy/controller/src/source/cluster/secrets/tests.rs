@@ -198,3 +198,32 @@ fn names_that_cannot_be_are_absent_without_a_question() {
     assert_eq!(asked(&mut secrets), 0);
     assert!(secrets.are_answered());
 }
+
+#[test]
+fn many_that_are_found_by_their_label_are_fetched_together() {
+    let mut secrets = referred(&[]);
+    for number in 0..100 {
+        let found = name(&format!("web-{number}"));
+        let version = Some("5".to_owned());
+        assert!(
+            secrets
+                .noticed(&found, version, Label::Certificate, false)
+                .is_empty()
+        );
+    }
+    assert_eq!(asked(&mut secrets), 0, "a list is under way");
+    assert!(!secrets.are_answered());
+    secrets.fetch_found();
+    assert_eq!(asked(&mut secrets), 1);
+    secrets.fetch_found();
+    assert_eq!(asked(&mut secrets), 0);
+
+    let record = |secrets: &mut Secrets, text: &str, is_own| {
+        let version = Some("6".to_owned());
+        secrets.noticed(&name(text), version, Label::Record, is_own);
+        secrets.fetch_found();
+        asked(secrets)
+    };
+    assert_eq!(record(&mut secrets, "keys", true), 1);
+    assert_eq!(record(&mut secrets, "theirs", false), 0);
+}

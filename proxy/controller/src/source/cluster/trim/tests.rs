@@ -58,6 +58,22 @@ fn a_service_shrinks_to_type_ports_name_and_addresses() {
 }
 
 #[test]
+fn a_certificate_of_ours_keeps_what_says_so() {
+    let read = |labels: serde_json::Value| {
+        let annotations = json!({ISSUER_ANNOTATION: "le", "tidegate.dev/names": "a.example"});
+        let metadata = json!({"labels": labels, "annotations": annotations});
+        let mut object: Secret = serde_json::from_value(json!({"metadata": metadata})).unwrap();
+        secret(&mut object);
+        object.metadata
+    };
+    let ours = read(json!({CERTIFICATE_LABEL: "tidegate", "a": "b"}));
+    assert_eq!(kept(ours.annotations.as_ref()), [ISSUER_ANNOTATION]);
+    assert_eq!(kept(ours.labels.as_ref()), [CERTIFICATE_LABEL]);
+    let other = read(json!({"a": "b"}));
+    assert_eq!((other.annotations, other.labels), (None, None));
+}
+
+#[test]
 fn a_secret_shrinks_to_certificate_and_key_unless_it_answers_challenges() {
     let object = |labels: serde_json::Value| {
         let data = json!({"tls.crt": "YQ==", "tls.key": "YQ==", "other": "YQ=="});
@@ -67,5 +83,8 @@ fn a_secret_shrinks_to_certificate_and_key_unless_it_answers_challenges() {
         object.data.unwrap().len()
     };
     assert_eq!(object(json!({"a": "b"})), 2);
-    assert_eq!(object(json!({CHALLENGE_ANSWERS_LABEL: "true"})), 3);
+    for label in OF_RECORDS {
+        assert_eq!(object(json!({label: "true"})), 3);
+    }
+    assert_eq!(object(json!({CERTIFICATE_LABEL: "tidegate"})), 2);
 }

@@ -27,6 +27,7 @@ fn folded(kinds: &[Kind]) -> Folded {
         view,
         reader: Reader {
             field_manager: "tidegate".into(),
+            instance: "tidegate".into(),
             hashes: RandomState::new(),
         },
     }

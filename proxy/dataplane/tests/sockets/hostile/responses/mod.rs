@@ -3,6 +3,7 @@
 
 mod cases;
 
+use std::sync::Condvar;
 use std::time::Duration;
 
 use super::*;
@@ -83,8 +84,44 @@ pub(super) fn rows() -> Vec<(&'static str, String)> {
     all().iter().map(row).collect()
 }
 
-/// On which connection a target was asked for.
-type Asked = Arc<Mutex<Vec<(usize, String)>>>;
+/// What the endpoint saw and did.
+#[derive(Clone, Default)]
+struct Asked(Arc<(Mutex<Log>, Condvar)>);
+
+#[derive(Default)]
+struct Log {
+    /// On which connection a target was asked for.
+    targets: Vec<(usize, String)>,
+    /// Answers that were written to their end, as far as the connection took them.
+    written: usize,
+}
+
+impl Asked {
+    fn note(&self, number: usize, target: &str) {
+        self.log().targets.push((number, target.to_owned()));
+    }
+
+    fn note_written(&self) {
+        self.log().written += 1;
+        self.0.1.notify_all();
+    }
+
+    /// Waits until the first answer is out: what the endpoint sends too late for one answer must not meet the next
+    /// request on its way, which no proxy could tell from an answer to it.
+    fn until_written(&self) {
+        let limit = Duration::from_secs(10);
+        let is_missing = |log: &mut Log| log.written == 0;
+        drop(self.0.1.wait_timeout_while(self.log(), limit, is_missing));
+    }
+
+    fn take(&self) -> Vec<(usize, String)> {
+        std::mem::take(&mut *self.log()).targets
+    }
+
+    fn log(&self) -> std::sync::MutexGuard<'_, Log> {
+        self.0.0.lock().unwrap()
+    }
+}
 
 /// Answers `/ID` as its case tells, `/ID/slowly` the same byte by byte, and any other with its target.
 fn endpoint(asked: &Asked) -> Backend {
@@ -93,7 +130,7 @@ fn endpoint(asked: &Asked) -> Backend {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         while let Some(request) = read_message(&mut reader) {
             let target = target(&request).to_owned();
-            asked.lock().unwrap().push((number, target.clone()));
+            asked.note(number, &target);
             let mut words = target.split('/').skip(1);
             let Some(case) = words
                 .next()
@@ -114,6 +151,7 @@ fn endpoint(asked: &Asked) -> Backend {
                 let mut written = piece.chunks(size).map(|part| stream.write_all(part));
                 let _ = written.find(Result::is_err);
             }
+            asked.note_written();
             if case.ending == Ending::Closes {
                 return;
             }
@@ -139,11 +177,9 @@ fn check(gate: &Gate, asked: &Asked, case: &Answered, suffix: &str) -> Result<()
     let mut client = gate.client();
     client.send(&format!("{method} /{id}{suffix} HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close, TE\r\n\r\n"));
     let answer = read_answer(&mut client, method);
-    if case.pieces.len() > 1 {
-        std::thread::sleep(PAUSE * 3);
-    }
+    asked.until_written();
     same("the next answer", &gate.ask(GOOD).text(), "/good")?;
-    let asked = std::mem::take(&mut *asked.lock().unwrap());
+    let asked = asked.take();
     let [(first, _), (second, _)] = &asked[..] else {
         return Err(format!("not asked once each: {asked:?}"));
     };
@@ -210,7 +246,7 @@ fn each_is_answered_502_or_cut_or_passes_clean() {
             _ => &[""],
         };
         for suffix in suffixes {
-            asked.lock().unwrap().clear();
+            asked.take();
             if let Err(why) = check(&gate, &asked, &case, suffix) {
                 failures.push(format!("{}{suffix}: {why}", case.id));
             }
@@ -229,7 +265,7 @@ fn what_an_endpoint_says_unasked_is_nobodys_answer() {
         while let Some(request) = read_message(&mut reader) {
             let target = target(&request).to_owned();
             let _ = stream.write_all(ok(&target).as_bytes());
-            seen.lock().unwrap().push((number, target));
+            seen.note(number, &target);
             std::thread::sleep(PAUSE);
             let _ = stream.write_all(ok("unasked").as_bytes());
         }
@@ -239,11 +275,6 @@ fn what_an_endpoint_says_unasked_is_nobodys_answer() {
         assert_eq!(gate.ask(GOOD).text(), "/good");
         std::thread::sleep(PAUSE * 3);
     }
-    let numbers: Vec<usize> = asked
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|(number, _)| *number)
-        .collect();
+    let numbers: Vec<usize> = asked.take().into_iter().map(|(number, _)| number).collect();
     assert_eq!(numbers, [0, 1, 2, 3, 4]);
 }

@@ -1,105 +1,20 @@
-//! TLS towards clients: which certificate, which suites, which sessions.
+//! Certificates in the form that handshakes need, and the choice among them by server name.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hashbrown::HashMap;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, Ticketer};
-use rustls::server::{
-    ClientHello, ProducesTickets, ResolvesServerCert, ServerSessionMemoryCache,
-    StoresServerSessions,
-};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig};
-use thiserror::Error;
 use tidegate_model::{Certificate, CertificateIndex, Fingerprint};
 
+use super::{TlsError, without_dot};
 use crate::transport::note_server_name;
-
-/// Sessions remembered for TLS 1.2 clients that resume by ID instead of by ticket.
-const SESSIONS: usize = 20_480;
 
 /// Up to this many new keys are parsed before their certificates are published; more of them afterwards, on a thread of
 /// their own, and by the first handshake that needs one. A P-256 key takes some 20 µs and an RSA key with 2048 bits some
 /// 300 µs, so that 10,000 of them would keep an instance from its first answer for up to 3 s.
 const PARSED_FIRST: usize = 64;
-
-/// TLS could not be set up.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// The library refused a setting.
-    #[error("cannot set up TLS: {0}")]
-    Library(#[from] rustls::Error),
-    /// The self-signed certificate for clients that nothing else is for could not be made.
-    #[error("cannot make the self-signed certificate: {0}")]
-    SelfSigned(#[from] rcgen::Error),
-}
-
-/// The cryptography that all TLS goes by.
-///
-/// AES-128-GCM comes first where the CPU has instructions for it, ChaCha20-Poly1305 where not (ARM boards without the
-/// crypto extensions).
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
-    let rank = |suite: CipherSuite| {
-        let name = format!("{suite:?}");
-        let place = ["AES_128_GCM", "AES_256_GCM", "CHACHA20"]
-            .iter()
-            .position(|part| name.contains(part))
-            .unwrap_or(3);
-        if has_aes() { place } else { (place + 1) % 3 }
-    };
-    let is_tls13 = |suite: CipherSuite| format!("{suite:?}").starts_with("TLS13");
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| (!is_tls13(suite.suite()), rank(suite.suite())));
-    Arc::new(provider)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_aes() -> bool {
-    std::is_x86_feature_detected!("aes")
-}
-
-#[cfg(target_arch = "aarch64")]
-fn has_aes() -> bool {
-    std::arch::is_aarch64_feature_detected!("aes")
-}
-
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn has_aes() -> bool {
-    false
-}
-
-/// What all workers share, so that a client may resume on whichever worker its next connection lands.
-pub(crate) struct Sessions {
-    provider: Arc<CryptoProvider>,
-    ticketer: Arc<dyn ProducesTickets>,
-    cache: Arc<dyn StoresServerSessions>,
-}
-
-impl Sessions {
-    pub(crate) fn new(provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        Ok(Self {
-            provider,
-            ticketer: Ticketer::new()?,
-            cache: ServerSessionMemoryCache::new(SESSIONS),
-        })
-    }
-
-    /// The configuration for one worker, whose certificates come from its resolver.
-    pub(crate) fn server(&self, resolver: Arc<Resolver>) -> Result<Arc<ServerConfig>, TlsError> {
-        let builder = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ignore_client_order = true;
-        config.ticketer = self.ticketer.clone();
-        config.session_storage = self.cache.clone();
-        config.send_tls13_tickets = 1;
-        Ok(Arc::new(config))
-    }
-}
 
 /// Certificates in the form that handshakes need.
 #[derive(Debug)]
@@ -221,10 +136,6 @@ impl ServerCertificates {
     }
 }
 
-fn without_dot(name: &str) -> &str {
-    name.strip_suffix('.').unwrap_or(name)
-}
-
 fn certified(
     certificate: &Certificate,
     provider: &CryptoProvider,
@@ -297,6 +208,7 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
     use tidegate_model::{HostPattern, NamespacedName, PrivateKey, UnixTime};
 
+    use super::super::provider;
     use super::*;
 
     fn certificate(number: u8) -> Result<Arc<Certificate>, rcgen::Error> {
