@@ -25,6 +25,11 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch]
+{{- if .Values.certificates.inNamespacesOfIngresses }}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, update, delete]
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
@@ -45,6 +50,13 @@
   resources: [configmaps]
   resourceNames: [{{ include "tidegate.settings" . }}]
   verbs: [list, watch]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, delete]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ include "tidegate.lease" . }}-certificate-requests]
+  verbs: [patch]
 {{- end -}}
 
 {{- define "tidegate.subject" -}}
